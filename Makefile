@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# The front door: each target is a line into lab/, where a script says what it does and what it takes. What stands behind a target on the
+# command line (make run INPUT=file) reaches the script.
+
+.PHONY: help run test unit kernel tree series series-check export check clean
+.NOTPARALLEL:
+
+# Every step says how long ago this began.
+export LAB_START := $(or $(LAB_START),$(shell date +%s))
+FLAVOUR ?= debug
+
+help: ## what there is (this)
+	@echo 'Private and shared memory of a confidential VM, converted in place: a patch series for Linux, and its lab.'
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+	@echo
+	@sed -n 's/^#: //p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+
+run: ## boot the kernel and let the sample VMM convert a file's pages; ends in its table
+	@lab/run
+
+test: ## everything that shows that it works; ends in "N passed, N failed, N skipped"
+	@lab/test
+
+unit: ## the tests that need no kernel: gmem_attributes in userspace, with ASan and UBSan
+	@lab/unit
+
+kernel: tree ## build the kernel of a FLAVOUR
+	@lab/kernel $(FLAVOUR)
+
+tree: ## lay out linux/: the base, and the series on top as commits
+	@lab/tree
+
+series: ## take the commits in linux/ back into patches/ and the new files
+	@lab/series
+
+series-check: ## do the repository and linux/ agree? (silent if so)
+	@lab/series-check
+
+export: ## write the series to out/, ready for git am and for the list
+	@lab/export
+
+check: ## all that can be checked without a boot; silent if all is well
+	@lab/check
+
+clean: ## remove what was built (out/), but not linux/, which may hold work
+	@lab/clean
+
+#: INPUT=file	what make run hands to the guest
+#: FLAVOUR=name	what make kernel builds: a line of lab/configs/flavours (debug)
+#: LINUX_TARBALL=file	for make tree without Debian or offline: a tarball of the Linux that lab/base names
+#: LINUX_TREE=dir	the same, unpacked
+#: ACCEPT_NEWER=1	take a later stable release than that; the patches must apply without fuzz
+#: FORCE=1	make series: linux/ wins over what was edited here
+#: VERBOSE=1	make check: say what it is doing

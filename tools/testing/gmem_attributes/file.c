@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <linux/bitmap.h>
+#include <linux/xarray.h>
+
+#include "file.h"
+
+bool write_locked;
+
+/* Whom check_failed() tells about. */
+static struct file *current_file;
+
+static void write_lock(void)
+{
+	CHECK(!write_locked);
+	write_locked = true;
+}
+
+static void write_unlock(void)
+{
+	CHECK(write_locked);
+	write_locked = false;
+}
+
+void file_open(struct file *f, pgoff_t nr_pages, bool private)
+{
+	memset(f, 0, sizeof(*f));
+	f->nr_pages = nr_pages;
+	f->private = calloc(BITS_TO_LONGS(nr_pages), sizeof(*f->private));
+	assert(f->private);
+	if (private)
+		bitmap_set(f->private, 0, nr_pages);
+	current_file = f;
+
+	CHECK(!gmem_attributes_init(&f->ga, nr_pages, private));
+}
+
+void file_close(struct file *f)
+{
+	write_lock();
+	gmem_attributes_destroy(&f->ga);
+	write_unlock();
+
+	CHECK(!gmem_attributes_is_private(&f->ga, 0));
+	CHECK(!gmem_attributes_is_private(&f->ga, f->nr_pages - 1));
+
+	free(f->private);
+	current_file = NULL;
+}
+
+int file_prepare(struct file *f, struct gmem_attributes_store *store,
+		 pgoff_t start, pgoff_t end, bool private, gfp_t gfp)
+{
+	int r;
+
+	f->ops[f->nr_ops++ % ARRAY_SIZE(f->ops)] = (struct op) {
+		.start = start, .end = end, .private = private,
+	};
+
+	write_lock();
+	r = gmem_attributes_prepare(&f->ga, store, start, end, private, gfp);
+	write_unlock();
+	return r;
+}
+
+void file_commit(struct file *f, struct gmem_attributes_store *store)
+{
+	struct op *op = &f->ops[(f->nr_ops - 1) % ARRAY_SIZE(f->ops)];
+	unsigned long nr = nr_allocs;
+
+	write_lock();
+	gmem_attributes_commit(store);
+	write_unlock();
+
+	/* All allocation is in the first step. */
+	CHECK(nr_allocs == nr);
+
+	if (op->private)
+		bitmap_set(f->private, op->start, op->end - op->start);
+	else
+		bitmap_clear(f->private, op->start, op->end - op->start);
+}
+
+void file_set(struct file *f, pgoff_t start, pgoff_t end, bool private)
+{
+	struct gmem_attributes_store store;
+
+	if (CHECK(!file_prepare(f, &store, start, end, private,
+				GFP_KERNEL_ACCOUNT)))
+		file_commit(f, &store);
+}
+
+void file_fragment(struct file *f)
+{
+	pgoff_t i;
+
+	for (i = 0; i < f->nr_pages; i++) {
+		if (test_bit(i, f->private) == (i & 1))
+			file_set(f, i, i + 1, !(i & 1));
+	}
+}
+
+pgoff_t file_next(struct file *f, pgoff_t start, pgoff_t end, bool private)
+{
+	return private ? find_next_bit(f->private, end, start) :
+			 find_next_zero_bit(f->private, end, start);
+}
+
+bool file_check_index(struct file *f, pgoff_t index)
+{
+	return CHECK(gmem_attributes_is_private(&f->ga, index) ==
+		     test_bit(index, f->private));
+}
+
+/* Is [start, end) uniform, and what would have to change to make it so? */
+bool file_check_range(struct file *f, pgoff_t start, pgoff_t end, bool private)
+{
+	pgoff_t next = file_next(f, start, end, !private);
+	bool uniform = next == end;
+	pgoff_t s, e;
+
+	if (!CHECK(gmem_attributes_is_uniform(&f->ga, start, end, private) ==
+		   uniform))
+		return false;
+
+	gmem_attributes_for_each_change(&f->ga, start, end, private, s, e) {
+		if (!CHECK(s == next) ||
+		    !CHECK(e == file_next(f, s, end, private)))
+			return false;
+		next = file_next(f, e, end, !private);
+	}
+	return CHECK(next == end);
+}
+
+/* The tree has one entry for each run of equal bits, and nothing else. */
+bool file_check_entries(struct file *f)
+{
+	MA_STATE(mas, &f->ga.mt, 0, 0);
+	pgoff_t index = 0, next;
+	bool private, ok = true;
+	void *entry;
+
+	mt_validate(&f->ga.mt);
+
+	rcu_read_lock();
+	mas_for_each(&mas, entry, ULONG_MAX) {
+		if (!CHECK(index < f->nr_pages)) {
+			ok = false;
+			break;
+		}
+
+		private = test_bit(index, f->private);
+		next = file_next(f, index, f->nr_pages, !private);
+		ok = CHECK(entry == xa_mk_value(private)) &&
+		     CHECK(mas.index == index) &&
+		     CHECK(mas.last == next - 1);
+		if (!ok)
+			break;
+		index = next;
+	}
+	rcu_read_unlock();
+
+	return ok && CHECK(index == f->nr_pages);
+}
+
+/* The whole file in each of the ways to ask. */
+bool file_check(struct file *f)
+{
+	pgoff_t i;
+
+	if (!file_check_entries(f) ||
+	    !file_check_range(f, 0, f->nr_pages, false) ||
+	    !file_check_range(f, 0, f->nr_pages, true))
+		return false;
+
+	for (i = 0; i < f->nr_pages; i++) {
+		if (!file_check_index(f, i))
+			return false;
+	}
+
+	return CHECK(!gmem_attributes_is_private(&f->ga, f->nr_pages)) &&
+	       CHECK(!gmem_attributes_is_private(&f->ga, ULONG_MAX));
+}
+
+/* And every sub-range of it: for small files. */
+bool file_check_all(struct file *f)
+{
+	pgoff_t start, end;
+
+	if (!file_check(f))
+		return false;
+
+	for (start = 0; start < f->nr_pages; start++) {
+		for (end = start + 1; end <= f->nr_pages; end++) {
+			if (!file_check_range(f, start, end, false) ||
+			    !file_check_range(f, start, end, true))
+				return false;
+		}
+	}
+	return true;
+}
+
+void check_failed(const char *file, int line, const char *what)
+{
+	static unsigned int nr_told;
+	struct file *f = current_file;
+	unsigned long i;
+
+	/* The first failures tell it all. */
+	if (!test_failed)
+		nr_told = 0;
+	test_failed = true;
+	if (nr_told++ >= 5)
+		return;
+
+	diag("%s:%d: failed: %s", file, line, what);
+	if (!f)
+		return;
+
+	diag("  %lu pages, operation %lu; the last ones:", f->nr_pages,
+	     f->nr_ops);
+	i = f->nr_ops < ARRAY_SIZE(f->ops) ? 0 : f->nr_ops - ARRAY_SIZE(f->ops);
+	for (; i < f->nr_ops; i++) {
+		struct op *op = &f->ops[i % ARRAY_SIZE(f->ops)];
+
+		diag("  [%lu, %lu) to %s", op->start, op->end,
+		     op->private ? "private" : "shared");
+	}
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Every allocation fails once. */
+#include "file.h"
+
+/* More than any store takes. */
+#define MAX_NODES 64
+
+static struct file f;
+static unsigned int max_nodes;
+
+/*
+ * Have prepare fail at its first node, its second, and so on until it does not
+ * need that many.  Nothing may change, and nothing may be lost.
+ */
+static void fail_prepare(pgoff_t start, pgoff_t end, bool private, bool commit)
+{
+	struct gmem_attributes_store store;
+	unsigned int nr;
+	int r = -ENOMEM;
+
+	for (nr = 0; nr < MAX_NODES && !test_failed; nr++) {
+		alloc_fail_after(nr);
+		r = file_prepare(&f, &store, start, end, private,
+				 GFP_KERNEL_ACCOUNT);
+		alloc_fail_never();
+		if (!r)
+			break;
+
+		CHECK(r == -ENOMEM);
+		file_check_entries(&f);
+
+		/* Needless after a failure, but whoever does it may. */
+		if (nr & 1)
+			gmem_attributes_abandon(&store);
+	}
+	if (!CHECK(!r))
+		return;
+	max_nodes = max(max_nodes, nr);
+
+	file_check_range(&f, 0, f.nr_pages, private);
+
+	if (commit)
+		file_commit(&f, &store);
+	else
+		gmem_attributes_abandon(&store);
+	file_check_entries(&f);
+	file_check_range(&f, start, end, private);
+}
+
+static void fail_init(void)
+{
+	bool private;
+
+	for (private = false; ; private = true) {
+		/* A single page needs no node. */
+		alloc_fail_after(0);
+		CHECK(!gmem_attributes_init(&f.ga, 1, private));
+		CHECK(gmem_attributes_is_private(&f.ga, 0) == private);
+		write_locked = true;
+		gmem_attributes_destroy(&f.ga);
+		write_locked = false;
+
+		alloc_fail_after(0);
+		CHECK(gmem_attributes_init(&f.ga, 16, private) == -ENOMEM);
+		CHECK(!gmem_attributes_is_private(&f.ga, 0));
+		write_locked = true;
+		gmem_attributes_destroy(&f.ga);
+		write_locked = false;
+
+		alloc_fail_after(1);
+		CHECK(!gmem_attributes_init(&f.ga, 16, private));
+		CHECK(gmem_attributes_is_uniform(&f.ga, 0, 16, private));
+		write_locked = true;
+		gmem_attributes_destroy(&f.ga);
+		write_locked = false;
+
+		if (private)
+			break;
+	}
+}
+
+/* All operations on a file that is in fragments, each called off. */
+static void fail_and_abandon(void)
+{
+	const pgoff_t sizes[] = { 1, 2, 7, 15, 16, 17, 40 };
+	pgoff_t start, end;
+	unsigned int i;
+	long nodes;
+
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		file_open(&f, sizes[i], false);
+		file_fragment(&f);
+		nodes = nodes_allocated();
+
+		for (start = 0; start < f.nr_pages; start++) {
+			for (end = start + 1; end <= f.nr_pages; end++) {
+				fail_prepare(start, end, false, false);
+				fail_prepare(start, end, true, false);
+			}
+		}
+
+		CHECK(nodes_allocated() == nodes);
+		file_close(&f);
+	}
+}
+
+/* Likewise, each tried again with more memory until it works. */
+static void fail_and_retry(void)
+{
+	const pgoff_t sizes[] = { 1, 2, 17, 300, 3000 };
+	unsigned long state = random_seed, nr;
+	pgoff_t start, end;
+	unsigned int i;
+
+	max_nodes = 0;
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		file_open(&f, sizes[i], false);
+		file_fragment(&f);
+
+		for (nr = 0; nr < 300 && !test_failed; nr++) {
+			start = random_below(&state, f.nr_pages);
+			end = start + 1 + random_below(&state, nr % 8 ?
+						min(f.nr_pages - start, 3UL) :
+						f.nr_pages - start);
+			fail_prepare(start, end, random_below(&state, 2), true);
+			if (nr % 50 == 49)
+				file_fragment(&f);
+		}
+		file_check(&f);
+		file_close(&f);
+	}
+	diag("up to %u nodes for a store", max_nodes);
+
+	/* Or else most of this has tested nothing. */
+	CHECK(max_nodes > 4);
+}
+
+/* The caller's flags, not others, reach the allocator: nodes can be charged. */
+static void gfp_flags(void)
+{
+	struct gmem_attributes_store store;
+
+	nr_allocs = 0;
+	file_open(&f, 1000, false);
+	CHECK(nr_allocs);
+	CHECK(alloc_gfp == GFP_KERNEL_ACCOUNT);
+
+	nr_allocs = 0;
+	file_fragment(&f);
+	CHECK(nr_allocs);
+	CHECK(alloc_gfp == GFP_KERNEL_ACCOUNT);
+
+	nr_allocs = 0;
+	CHECK(file_prepare(&f, &store, 3, 500, true,
+			   GFP_NOWAIT | __GFP_ACCOUNT) == -ENOMEM);
+	CHECK(nr_allocs);
+	CHECK(alloc_gfp == (GFP_NOWAIT | __GFP_ACCOUNT));
+	file_close(&f);
+}
+
+const struct test failure_tests[] = {
+	{ "fail_init", fail_init },
+	{ "fail_and_abandon", fail_and_abandon },
+	{ "fail_and_retry", fail_and_retry },
+	{ "gfp_flags", gfp_flags },
+	{ }
+};

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Fragment the attributes of a guest_memfd as far as a hostile or unlucky guest
+ * can, convert all of it at once, and close it while it is in pieces: neither
+ * may hurt the host, nor keep any of its memory.
+ *
+ * What is in pieces is what KVM knows about the memory.  The memory itself is
+ * (almost) never touched, and thus never allocated.
+ */
+#include <pthread.h>
+#include <time.h>
+
+#include <linux/membarrier.h>
+#include <linux/sizes.h>
+
+#include "kvm_syscalls.h"
+#include "kvm_util.h"
+#include "processor.h"
+#include "test_util.h"
+#include "ucall_common.h"
+
+#define GMEM_SLOT	10
+#define GMEM_GPA	((gpa_t)SZ_4G)
+#define GMEM_NR_PAGES	16
+
+/* Pages to look at after each step, all over the file. */
+#define NR_SAMPLES	1000
+
+/* Any odd number gives an order that visits every index of a power of two. */
+#define SCATTER		0x9e3779b1ul
+
+static const struct vm_shape in_place_shape = {
+	.mode = VM_MODE_DEFAULT,
+	.type = KVM_X86_SW_PROTECTED_VM,
+	.gmem_in_place = true,
+};
+
+static u64 slab_kb(void)
+{
+	char line[128];
+	u64 kb = 0;
+	FILE *f;
+
+	f = fopen("/proc/meminfo", "r");
+	TEST_ASSERT(f, "Failed to open /proc/meminfo");
+	while (fgets(line, sizeof(line), f) && sscanf(line, "Slab: %lu kB", &kb) != 1)
+		;
+	fclose(f);
+
+	TEST_ASSERT(kb, "No 'Slab:' in /proc/meminfo");
+	return kb;
+}
+
+/*
+ * Memory is given back after an RCU grace period, in the kernel's own time: wait
+ * for grace periods until usage is down to @limit or it's clear that it won't be.
+ */
+static u64 settled_slab_kb(u64 limit)
+{
+	struct timespec start;
+	u64 kb;
+	int i;
+
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	for (i = 0; ; i++) {
+		TEST_ASSERT(!syscall(__NR_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0),
+			    __KVM_SYSCALL_ERROR("membarrier()", -1));
+		kb = slab_kb();
+		if (i >= 3 && (kb <= limit || timespec_elapsed(start).tv_sec >= 15))
+			return kb;
+	}
+}
+
+/* Give every other page the attributes that its neighbours don't have. */
+static void fragment(int fd, u64 nr_pages, u64 attributes, bool scatter)
+{
+	const u64 nr_calls = nr_pages / 2;
+	struct timespec start;
+	u64 i, page;
+
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	for (i = 0; i < nr_calls; i++) {
+		page = 2 * (scatter ? i * SCATTER % nr_calls : i);
+		gmem_set_memory_attributes(fd, page * PAGE_SIZE, PAGE_SIZE, attributes);
+	}
+
+	ksft_print_msg("%lu ranges by %lu calls, %lu ns each\n", nr_pages, nr_calls,
+		       timespec_to_ns(timespec_elapsed(start)) / nr_calls);
+}
+
+static void check(u8 *mem, u64 nr_pages, bool even_private, bool odd_private)
+{
+	bool private;
+	u64 i, page;
+
+	for (i = 0; i <= NR_SAMPLES; i++) {
+		/* All pages of the first and last few nodes, and some others. */
+		if (i < NR_SAMPLES / 4)
+			page = i;
+		else if (i < NR_SAMPLES / 2)
+			page = nr_pages - 1 - i + NR_SAMPLES / 4;
+		else
+			page = i * SCATTER % nr_pages;
+
+		private = page & 1 ? odd_private : even_private;
+		TEST_ASSERT(read_raises_sigbus(mem + page * PAGE_SIZE) == private,
+			    "Page %lu of %lu should be %s", page, nr_pages,
+			    private ? "private" : "shared");
+	}
+}
+
+static void guest_code(void)
+{
+	int i;
+
+	for (;;) {
+		for (i = 0; i < GMEM_NR_PAGES; i++)
+			++*(u64 *)(GMEM_GPA + i * PAGE_SIZE);
+		GUEST_SYNC(0);
+	}
+}
+
+/* The host is well if another VM can do all that this is about. */
+static void run_vm(void)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+	u8 *mem;
+	int i;
+
+	vm = __vm_create_shape_with_one_vcpu(in_place_shape, &vcpu, GMEM_NR_PAGES, guest_code);
+	vm_mem_add(vm, DEFAULT_VM_MEM_SRC, GMEM_GPA, GMEM_SLOT, GMEM_NR_PAGES,
+		   KVM_MEM_GUEST_MEMFD, -1, 0);
+	virt_map(vm, GMEM_GPA, GMEM_GPA, GMEM_NR_PAGES);
+	mem = addr_gpa2hva(vm, GMEM_GPA);
+
+	for (i = 1; i < 20; i++) {
+		vcpu_run(vcpu);
+		TEST_ASSERT_EQ(get_ucall(vcpu, NULL), UCALL_SYNC);
+		vm_mem_set_shared(vm, GMEM_GPA, GMEM_NR_PAGES * PAGE_SIZE);
+		TEST_ASSERT_EQ(*(u64 *)mem, i);
+		vm_mem_set_private(vm, GMEM_GPA, GMEM_NR_PAGES * PAGE_SIZE);
+		TEST_ASSERT_EQ(read_raises_sigbus(mem), true);
+	}
+
+	kvm_vm_free(vm);
+}
+
+static void help(const char *name)
+{
+	printf("usage: %s [-h] [-n nr_ranges]\n", name);
+	printf(" -n: number of ranges, a power of two (default: 1048576)\n");
+	exit(0);
+}
+
+int main(int argc, char *argv[])
+{
+	u64 start_kb, peak_kb, end_kb, nr_pages = SZ_1M;
+	struct timespec start;
+	struct kvm_vm *vm;
+	int opt, fd;
+	u8 *mem;
+
+	TEST_REQUIRE(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM));
+
+	while ((opt = getopt(argc, argv, "hn:")) != -1) {
+		switch (opt) {
+		case 'n':
+			nr_pages = atoi_positive("nr_ranges", optarg);
+			break;
+		case 'h':
+		default:
+			help(argv[0]);
+		}
+	}
+	TEST_ASSERT(nr_pages >= 2 * NR_SAMPLES && !(nr_pages & (nr_pages - 1)),
+		    "nr_ranges must be a power of two, and at least %u", 2 * NR_SAMPLES);
+
+	ksft_print_header();
+	ksft_set_plan(6);
+
+	/* Once before it counts, to have the library's and KVM's own memory. */
+	run_vm();
+	start_kb = settled_slab_kb(-1);
+
+	vm = ____vm_create(in_place_shape);
+	fd = vm_create_guest_memfd(vm, nr_pages * PAGE_SIZE,
+				   GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED);
+	mem = kvm_mmap(nr_pages * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+
+	fragment(fd, nr_pages, KVM_MEMORY_ATTRIBUTE_PRIVATE, false);
+	check(mem, nr_pages, true, false);
+	ksft_test_result_pass("fragment\n");
+
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	gmem_set_private(fd, 0, nr_pages * PAGE_SIZE);
+	ksft_print_msg("%lu ranges by one call, %lu ns\n", nr_pages,
+		       timespec_to_ns(timespec_elapsed(start)));
+	check(mem, nr_pages, true, true);
+	ksft_test_result_pass("convert everything by one call\n");
+
+	fragment(fd, nr_pages, 0, true);
+	check(mem, nr_pages, false, true);
+	ksft_test_result_pass("fragment again\n");
+
+	kvm_munmap(mem, nr_pages * PAGE_SIZE);
+	kvm_fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, nr_pages * PAGE_SIZE);
+
+	/* A tree of ranges takes 16 bytes for each, or twice as much. */
+	peak_kb = settled_slab_kb(start_kb + nr_pages * 128 / 1024);
+	ksft_print_msg("slab: %lu kB at start, %lu kB with %lu ranges\n",
+		       start_kb, peak_kb, nr_pages);
+	TEST_ASSERT(peak_kb <= start_kb + nr_pages * 128 / 1024,
+		    "%lu ranges take %lu kB", nr_pages, peak_kb - start_kb);
+	ksft_test_result_pass("memory is bounded\n");
+
+	kvm_close(fd);
+	kvm_vm_free(vm);
+
+	/* Slabs that are in use otherwise may be left half empty. */
+	end_kb = settled_slab_kb(start_kb + (peak_kb - start_kb) / 8 + SZ_2K);
+	ksft_print_msg("slab: %lu kB at the end\n", end_kb);
+	TEST_ASSERT(end_kb <= start_kb + (peak_kb - start_kb) / 8 + SZ_2K,
+		    "%lu kB haven't been given back", end_kb - start_kb);
+	ksft_test_result_pass("memory is given back\n");
+
+	run_vm();
+	ksft_test_result_pass("another VM\n");
+
+	ksft_finished();
+}
