@@ -14,9 +14,9 @@
  *    it, and the tree is as small as it can be.
  *
  * With only two entries, the second rule also means that a store that the tree
- * makes in place, without a new node, does no more than move one boundary or
- * store over an entry its own value.  A lookup without the lock sees that happen
- * or not, and never half of it.
+ * makes in place, without a new node, changes a single word: a boundary between
+ * two ranges, or the only entry of a file that is uniform.  A lookup without the
+ * lock sees that happen or not, and never half of it.
  */
 #include <linux/bug.h>
 #include <linux/errno.h>
@@ -159,13 +159,11 @@ int gmem_attributes_prepare(struct gmem_attributes *ga,
 
 	/*
 	 * Take in the neighbours that are in the wanted state already, so that
-	 * the store merges with them.  (If the range itself is in that state,
-	 * wholly or at its ends, what is found around start - 1 and end is that
-	 * too.)
+	 * the store merges with them.  What lies around start - 1 or end can
+	 * reach into the range itself, that makes no difference.
 	 *
-	 *	     start      end
-	 *	 wanted |  any   | wanted
-	 *	first                last
+	 *	first    start     end      last
+	 *	  | wanted | either | wanted |
 	 *
 	 * Nothing is to the left of index 0.  To the right of the last page
 	 * there is NULL, which is not a state.

@@ -9,7 +9,7 @@
 #include "maple-shared.h"
 #include <linux/maple_tree.h>
 
-static_assert(sizeof(struct maple_node) == 256);
+static_assert(sizeof(struct maple_node) == 256, "not as in the kernel");
 
 #define pgoff_t unsigned long
 
