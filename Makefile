@@ -3,7 +3,7 @@
 # The front door: each target is a line into lab/, where a script says what it does and what it takes. What stands behind a target on the
 # command line (make run INPUT=file) reaches the script.
 
-.PHONY: help run test unit kernel tree series series-check export check clean
+.PHONY: help run test matrix unit kernel tree series series-check export check clean
 .NOTPARALLEL:
 
 # Every step says how long ago this began.
@@ -22,6 +22,9 @@ run: ## boot the kernel and let the sample VMM convert a file's pages; ends in i
 
 test: ## everything that shows that it works; ends in "N passed, N failed, N skipped"
 	@lab/test
+
+matrix: ## the tests in every mode: default, KVM_ENABLE_CAP, CONFIG_KVM_VM_MEMORY_ATTRIBUTES, nested paging; ends in a table
+	@LAB_TESTS=lab/matrix.tests lab/test
 
 unit: ## the tests that need no kernel: gmem_attributes in userspace, with ASan and UBSan
 	@lab/unit
