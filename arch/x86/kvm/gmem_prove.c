@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Software-protected VMs have nothing that protects them, i.e. nothing happens
+ * if KVM forgets to tell the hardware that a page of guest_memfd has become
+ * private or shared.  This plays the hardware's part for those whose memory is
+ * converted in place: it records which page belongs to which guest, as SNP's
+ * Reverse Map Table does, and takes the pages out of the kernel's direct map for
+ * as long as they do, so that the host can't access them.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/debugfs.h>
+#include <linux/highmem.h>
+#include <linux/pagemap.h>
+#include <linux/set_memory.h>
+#include <linux/smp.h>
+#include <linux/xarray.h>
+
+#include <asm/tlbflush.h>
+
+#include "gmem_prove.h"
+
+struct gmem_owner {
+	/* NULL if the VM is gone, its memory is freed with the guest_memfd. */
+	struct kvm *kvm;
+	gfn_t gfn;
+};
+
+/*
+ * The pages that belong to a guest, by pfn.  Ownership changes with gmem_lock
+ * held.  It's taken with a guest_memfd's invalidate_lock held, which is what
+ * keeps the owner of that guest_memfd's pages stable, except for pages that are
+ * freed along with the inode, at which point nobody else can get to them.
+ */
+static DEFINE_XARRAY(gmem_owners);
+static DEFINE_MUTEX(gmem_lock);
+
+static void gmem_flush_tlb(void *unused)
+{
+	__flush_tlb_all();
+}
+
+/* As on hardware, a page may be faulted in any number of times. */
+int kvm_gmem_prove_make_private(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn,
+				kvm_pfn_t nr_pages)
+{
+	struct gmem_owner *owner;
+	int r;
+
+	if (WARN_ON_ONCE(nr_pages != 1))
+		return -EIO;
+
+	guard(mutex)(&gmem_lock);
+
+	owner = xa_load(&gmem_owners, pfn);
+	if (owner) {
+		if (WARN_ONCE(owner->kvm != kvm,
+			      "pfn 0x%llx is another VM's, at gfn 0x%llx\n",
+			      pfn, owner->gfn))
+			return -EIO;
+
+		/* Userspace can get here, by binding the page elsewhere. */
+		if (owner->gfn != gfn) {
+			pr_warn_ratelimited("pfn 0x%llx, now at gfn 0x%llx, was made private at gfn 0x%llx\n",
+					    pfn, gfn, owner->gfn);
+			return -EIO;
+		}
+
+		return 0;
+	}
+
+	WARN_ONCE(folio_mapped(pfn_folio(pfn)),
+		  "pfn 0x%llx, now private, is mapped by the host\n", pfn);
+
+	owner = kmalloc_obj(*owner);
+	if (!owner)
+		return -ENOMEM;
+
+	owner->kvm = kvm;
+	owner->gfn = gfn;
+
+	r = xa_err(xa_store(&gmem_owners, pfn, owner, GFP_KERNEL));
+	if (r)
+		goto err_free;
+
+	r = set_direct_map_valid_noflush(pfn_to_page(pfn), 1, false);
+	if (r)
+		goto err_erase;
+
+	on_each_cpu(gmem_flush_tlb, NULL, true);
+
+	kvm->stat.gmem_pages_made_private++;
+	return 0;
+
+err_erase:
+	xa_erase(&gmem_owners, pfn);
+err_free:
+	kfree(owner);
+	return r;
+}
+
+/* Pages that the guest hasn't touched since they are private aren't owned. */
+void kvm_gmem_prove_make_shared(kvm_pfn_t pfn, kvm_pfn_t nr_pages)
+{
+	struct gmem_owner *owner;
+	kvm_pfn_t end;
+
+	guard(mutex)(&gmem_lock);
+
+	for (end = pfn + nr_pages; pfn < end; pfn++) {
+		owner = xa_erase(&gmem_owners, pfn);
+		if (!owner)
+			continue;
+
+		/* A page that isn't mapped has a PTE, there's nothing to allocate. */
+		WARN_ONCE(set_direct_map_valid_noflush(pfn_to_page(pfn), 1, true),
+			  "pfn 0x%llx is lost to the host\n", pfn);
+
+		if (owner->kvm)
+			owner->kvm->stat.gmem_pages_made_shared++;
+
+		kfree(owner);
+	}
+}
+
+void kvm_arch_gmem_assert_shared(kvm_pfn_t pfn)
+{
+	WARN_ONCE(xa_load(&gmem_owners, pfn),
+		  "pfn 0x%llx, now shared, is still a guest's\n", pfn);
+}
+
+/* What SNP_LAUNCH_UPDATE does, minus the encryption. */
+static int gmem_post_populate(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn,
+			      struct page *src_page, void *opaque)
+{
+	if (xa_load(&gmem_owners, pfn))
+		return -EEXIST;
+
+	if (src_page)
+		copy_highpage(pfn_to_page(pfn), src_page);
+
+	if (!kvm_gmem_is_proven(kvm))
+		return 0;
+
+	return kvm_gmem_prove_make_private(kvm, gfn, pfn, 1);
+}
+
+/*
+ * Software-protected VMs have no use for populating memory, but can stand in
+ * for those that do.  "gpa uaddr npages", in hex, has the rules of the sources
+ * and of the errors of KVM_SEV_SNP_LAUNCH_UPDATE and KVM_TDX_INIT_MEM_REGION.
+ * If not even the first page can be populated, the write fails; otherwise,
+ * gmem_pages_made_private tells how many pages were.
+ */
+static ssize_t gmem_populate_write(struct file *file, const char __user *ubuf,
+				   size_t count, loff_t *ppos)
+{
+	struct kvm *kvm = file->private_data;
+	u64 gpa, uaddr, npages;
+	char buf[64] = { };
+	long r;
+
+	/* The source is an address of the caller's. */
+	if (kvm->mm != current->mm || kvm->vm_dead)
+		return -EIO;
+
+	if (count >= sizeof(buf))
+		return -EINVAL;
+	if (copy_from_user(buf, ubuf, count))
+		return -EFAULT;
+
+	if (sscanf(buf, "%llx %llx %llx", &gpa, &uaddr, &npages) != 3)
+		return -EINVAL;
+	if (!PAGE_ALIGNED(gpa) || !PAGE_ALIGNED(uaddr) ||
+	    !npages || npages > KVM_MEM_MAX_NR_PAGES)
+		return -EINVAL;
+
+	guard(mutex)(&kvm->slots_lock);
+
+	if (!uaddr && !kvm_gmem_can_populate_in_place(kvm, gpa_to_gfn(gpa)))
+		return -EINVAL;
+
+	r = kvm_gmem_populate(kvm, gpa_to_gfn(gpa), u64_to_user_ptr(uaddr), npages,
+			      false, gmem_post_populate, NULL);
+
+	return r < 0 ? r : count;
+}
+
+static int gmem_populate_open(struct inode *inode, struct file *file)
+{
+	struct kvm *kvm = inode->i_private;
+
+	if (!kvm_get_kvm_safe(kvm))
+		return -ENOENT;
+
+	file->private_data = kvm;
+	return nonseekable_open(inode, file);
+}
+
+static int gmem_populate_release(struct inode *inode, struct file *file)
+{
+	kvm_put_kvm(file->private_data);
+	return 0;
+}
+
+static const struct file_operations gmem_populate_fops = {
+	.owner		= THIS_MODULE,
+	.open		= gmem_populate_open,
+	.write		= gmem_populate_write,
+	.release	= gmem_populate_release,
+};
+
+void kvm_gmem_prove_create_vm_debugfs(struct kvm *kvm)
+{
+	if (kvm->arch.vm_type == KVM_X86_SW_PROTECTED_VM)
+		debugfs_create_file("gmem_populate", 0200, kvm->debugfs_dentry,
+				    kvm, &gmem_populate_fops);
+}
+
+/* The VM may be gone before the last of its pages is, see kvm_gmem_release(). */
+void kvm_gmem_prove_destroy_vm(struct kvm *kvm)
+{
+	struct gmem_owner *owner;
+	unsigned long pfn;
+
+	guard(mutex)(&gmem_lock);
+
+	xa_for_each(&gmem_owners, pfn, owner) {
+		if (owner->kvm == kvm)
+			owner->kvm = NULL;
+	}
+}
+
+void kvm_gmem_prove_exit(void)
+{
+	WARN(!xa_empty(&gmem_owners), "guest_memfd pages were not given back\n");
+}

@@ -1,0 +1,846 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Test what KVM_SET_MEMORY_ATTRIBUTES2 takes and refuses, which of a VM's two
+ * modes has it, and how userspace can tell.
+ */
+#include <fcntl.h>
+#include <sched.h>
+#include <stddef.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <linux/falloc.h>
+
+#include "kvm_test_harness.h"
+#include "gmem_util.h"
+#include "kvm_syscalls.h"
+#include "kvm_util.h"
+#include "processor.h"
+#include "test_util.h"
+
+#define FAILSLAB_PATH	"/sys/kernel/debug/failslab/"
+
+/* Returns the errno that a child with an address space of its own gets. */
+static int child_set_attributes(int fd, unsigned long cmd, void *attr)
+{
+	int status;
+	pid_t pid;
+
+	pid = fork();
+	if (!pid)
+		_exit(ioctl(fd, cmd, attr) ? errno : 0);
+
+	TEST_ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	TEST_ASSERT(WIFEXITED(status), "Child died, status 0x%x", status);
+	return WEXITSTATUS(status);
+}
+
+/* C1, C2: The command's number, and where its words are. */
+TEST(uapi)
+{
+	ASSERT_EQ(0xc080aed2, KVM_SET_MEMORY_ATTRIBUTES2);
+	ASSERT_EQ(128, sizeof(struct kvm_memory_attributes2));
+
+#define ASSERT_OFFSET(word, field) \
+	ASSERT_EQ((word) * sizeof(__u64), offsetof(struct kvm_memory_attributes2, field))
+	ASSERT_OFFSET(0, address);
+	ASSERT_OFFSET(0, offset);
+	ASSERT_OFFSET(1, size);
+	ASSERT_OFFSET(2, attributes);
+	ASSERT_OFFSET(3, flags);
+	ASSERT_OFFSET(4, error_offset);
+	ASSERT_OFFSET(5, reserved);
+	ASSERT_OFFSET(5 + 11, reserved[11]);
+
+	/* The words that the ioctl has in common with its predecessor. */
+	ASSERT_EQ(0x4020aed2, KVM_SET_MEMORY_ATTRIBUTES);
+	ASSERT_EQ(offsetof(struct kvm_memory_attributes, address),
+		  offsetof(struct kvm_memory_attributes2, address));
+	ASSERT_EQ(offsetof(struct kvm_memory_attributes, size),
+		  offsetof(struct kvm_memory_attributes2, size));
+	ASSERT_EQ(offsetof(struct kvm_memory_attributes, attributes),
+		  offsetof(struct kvm_memory_attributes2, attributes));
+	ASSERT_EQ(offsetof(struct kvm_memory_attributes, flags),
+		  offsetof(struct kvm_memory_attributes2, flags));
+}
+
+FIXTURE(modes) {
+	struct kvm_vm *vm;
+	bool in_place;
+};
+
+FIXTURE_VARIANT(modes) {
+	unsigned long type;
+};
+
+FIXTURE_VARIANT_ADD(modes, sw_protected_vm) {
+	.type = KVM_X86_SW_PROTECTED_VM,
+};
+
+/* No private memory. */
+FIXTURE_VARIANT_ADD(modes, default_vm) {
+	.type = VM_TYPE_DEFAULT,
+};
+
+FIXTURE_SETUP(modes)
+{
+	if (variant->type == KVM_X86_SW_PROTECTED_VM)
+		TEST_REQUIRE(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(variant->type));
+
+	self->in_place = in_place_is_default();
+	self->vm = vm_create_barebones_type(variant->type);
+}
+
+FIXTURE_TEARDOWN(modes)
+{
+	kvm_vm_free(self->vm);
+}
+
+static int enable_in_place(struct kvm_vm *vm, u64 attributes, u32 flags)
+{
+	struct kvm_enable_cap cap = {
+		.cap = KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES,
+		.flags = flags,
+		.args = { attributes },
+	};
+
+	return __vm_ioctl(vm, KVM_ENABLE_CAP, &cap) ? errno : 0;
+}
+
+static int set_vm_attributes(struct kvm_vm *vm, u64 attributes)
+{
+	struct kvm_memory_attributes attr = {
+		.address = GMEM_GPA,
+		.size = GMEM_SIZE,
+		.attributes = attributes,
+	};
+
+	return __vm_ioctl(vm, KVM_SET_MEMORY_ATTRIBUTES, &attr) ? errno : 0;
+}
+
+static int set_gmem_attributes(struct kvm_vm *vm, u64 attributes)
+{
+	struct kvm_memory_attributes2 attr = {
+		.size = PAGE_SIZE,
+		.attributes = attributes,
+	};
+	int fd, r;
+
+	fd = vm_create_guest_memfd(vm, PAGE_SIZE, 0);
+	r = set_attributes(fd, &attr);
+	kvm_close(fd);
+
+	return r;
+}
+
+/* C20: Only what there is can be had, and of that not more. */
+TEST_F(modes, enable_einval)
+{
+	struct kvm_enable_cap cap = {
+		.cap = KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES,
+		.args = { PRIVATE, ~0ull, ~0ull, ~0ull },
+	};
+	int i;
+
+	ASSERT_EQ(EINVAL, enable_in_place(self->vm, 0, 0));
+	for (i = 0; i < 64; i++) {
+		if (BIT_ULL(i) == PRIVATE)
+			continue;
+
+		ASSERT_EQ(EINVAL, enable_in_place(self->vm, BIT_ULL(i), 0));
+		ASSERT_EQ(EINVAL, enable_in_place(self->vm, BIT_ULL(i) | PRIVATE, 0));
+	}
+	for (i = 0; i < 32; i++)
+		ASSERT_EQ(EINVAL, enable_in_place(self->vm, PRIVATE, BIT(i)));
+
+	ASSERT_EQ(self->in_place && variant->type != VM_TYPE_DEFAULT,
+		  vm_has_gmem_attributes(self->vm));
+
+	/* Not for /dev/kvm, either, and other args have no meaning. */
+	ASSERT_NE(0, __kvm_ioctl(self->vm->kvm_fd, KVM_ENABLE_CAP, &cap));
+	ASSERT_EQ(variant->type == VM_TYPE_DEFAULT ? EINVAL : 0,
+		  __vm_ioctl(self->vm, KVM_ENABLE_CAP, &cap) ? errno : 0);
+	ASSERT_EQ(variant->type != VM_TYPE_DEFAULT, vm_has_gmem_attributes(self->vm));
+}
+
+/* C20: A VM that has something has its mode, too. */
+TEST_F(modes, enable_ebusy)
+{
+	struct kvm_vm *vm;
+	void *mem;
+	int fd;
+
+	__vm_vcpu_add(self->vm, 0);
+
+	/* Two reasons to refuse, whichever comes first. */
+	if (variant->type == VM_TYPE_DEFAULT) {
+		ASSERT_NE(0, enable_in_place(self->vm, PRIVATE, 0));
+		return;
+	}
+	ASSERT_EQ(EBUSY, enable_in_place(self->vm, PRIVATE, 0));
+
+	vm = vm_create_barebones_type(variant->type);
+	mem = kvm_mmap(PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	vm_set_user_memory_region(vm, 0, 0, 0, PAGE_SIZE, mem);
+	ASSERT_EQ(EBUSY, enable_in_place(vm, PRIVATE, 0));
+	kvm_vm_free(vm);
+
+	vm = vm_create_barebones_type(variant->type);
+	fd = vm_create_guest_memfd(vm, PAGE_SIZE, 0);
+	ASSERT_EQ(EBUSY, enable_in_place(vm, PRIVATE, 0));
+	kvm_close(fd);
+	ASSERT_EQ(EBUSY, enable_in_place(vm, PRIVATE, 0));
+
+	/* The mode is still what it was. */
+	ASSERT_EQ(self->in_place, vm_has_gmem_attributes(vm));
+	kvm_vm_free(vm);
+}
+
+/* C19, C20, C21: What userspace gets if it asks for nothing. */
+TEST_F(modes, default_mode)
+{
+	const bool has_private = variant->type == KVM_X86_SW_PROTECTED_VM;
+	u64 flags = vm_check_cap(self->vm, KVM_CAP_GUEST_MEMFD_FLAGS);
+	u64 gmem_attrs = has_private && self->in_place ? PRIVATE : 0;
+	u64 vm_attrs = has_private && !self->in_place ? PRIVATE : 0;
+	u64 init_shared = vm_attrs ? 0 : GUEST_MEMFD_FLAG_INIT_SHARED;
+	struct stat st;
+
+	ASSERT_EQ(0, stat(GMEM_PARAM_PATH, &st));
+	ASSERT_EQ(0444, st.st_mode & 0777);
+
+	ASSERT_EQ(self->in_place ? PRIVATE : 0,
+		  kvm_check_cap(KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES));
+	ASSERT_EQ(self->in_place ? 0 : PRIVATE, kvm_check_cap(KVM_CAP_MEMORY_ATTRIBUTES));
+
+	ASSERT_EQ(gmem_attrs, vm_check_cap(self->vm, KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES));
+	ASSERT_EQ(vm_attrs, vm_check_cap(self->vm, KVM_CAP_MEMORY_ATTRIBUTES));
+
+	ASSERT_EQ(GUEST_MEMFD_FLAG_MMAP, flags & GUEST_MEMFD_FLAG_MMAP);
+	ASSERT_EQ(init_shared, flags & GUEST_MEMFD_FLAG_INIT_SHARED);
+}
+
+/* Returns the errno of creating a guest_memfd. */
+static int try_gmem_flags(struct kvm_vm *vm, u64 flags)
+{
+	int fd = __vm_create_guest_memfd(vm, PAGE_SIZE, flags);
+
+	if (fd < 0)
+		return errno;
+
+	kvm_close(fd);
+	return 0;
+}
+
+/* C21, C22: The flags that are offered are the ones that work. */
+TEST_F(modes, gmem_flags)
+{
+	const bool has_private = variant->type == KVM_X86_SW_PROTECTED_VM;
+	bool in_place = self->in_place;
+	struct kvm_vm *vm = self->vm;
+	u64 offered;
+	int i;
+
+	for (;;) {
+		offered = vm_check_cap(vm, KVM_CAP_GUEST_MEMFD_FLAGS);
+		ASSERT_EQ(GUEST_MEMFD_FLAG_MMAP |
+			  (has_private && !in_place ? 0 : GUEST_MEMFD_FLAG_INIT_SHARED), offered);
+
+		for (i = 0; i < 64; i++) {
+			const int r = offered & BIT_ULL(i) ? 0 : EINVAL;
+
+			ASSERT_EQ(r, try_gmem_flags(vm, BIT_ULL(i)));
+			ASSERT_EQ(r, try_gmem_flags(vm, BIT_ULL(i) | GUEST_MEMFD_FLAG_MMAP));
+		}
+		ASSERT_EQ(0, try_gmem_flags(vm, 0));
+		ASSERT_EQ(0, try_gmem_flags(vm, offered));
+
+		if (in_place || !has_private)
+			break;
+
+		/* It's for VM mode that one of them is missing. */
+		vm = ____vm_create(in_place_shape);
+		in_place = true;
+	}
+	if (vm != self->vm)
+		kvm_vm_free(vm);
+}
+
+/* C1, C4, C20, C22: In VM mode, the VM has the attributes, and its files don't. */
+TEST_F(modes, vm_mode)
+{
+	const bool has_private = variant->type == KVM_X86_SW_PROTECTED_VM;
+	struct kvm_vm *in_place_vm;
+
+	if (self->in_place) {
+		ASSERT_EQ(0, vm_check_cap(self->vm, KVM_CAP_MEMORY_ATTRIBUTES));
+		ASSERT_EQ(ENOTTY, set_vm_attributes(self->vm, PRIVATE));
+		ASSERT_EQ(ENOTTY, set_vm_attributes(self->vm, 0));
+		if (!has_private) {
+			ASSERT_EQ(EINVAL, set_gmem_attributes(self->vm, PRIVATE));
+			ASSERT_EQ(EINVAL, set_gmem_attributes(self->vm, 0));
+		}
+		SKIP(return, "kvm.gmem_in_place_conversion=Y, no VM is in VM mode");
+	}
+
+	/* Other VMs can be in the other mode, if there are any. */
+	in_place_vm = NULL;
+	if (kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM)) {
+		in_place_vm = ____vm_create(in_place_shape);
+		ASSERT_TRUE(vm_has_gmem_attributes(in_place_vm));
+	}
+	ASSERT_FALSE(vm_has_gmem_attributes(self->vm));
+
+	ASSERT_EQ(has_private ? 0 : EINVAL, set_vm_attributes(self->vm, PRIVATE));
+	ASSERT_EQ(0, set_vm_attributes(self->vm, 0));
+
+	ASSERT_EQ(ENOTTY, set_gmem_attributes(self->vm, PRIVATE));
+	ASSERT_EQ(ENOTTY, set_gmem_attributes(self->vm, 0));
+
+	if (in_place_vm)
+		kvm_vm_free(in_place_vm);
+}
+
+/* C19, C20, C21: What a VM gets that asks for it, and keeps. */
+TEST_F(modes, in_place_mode)
+{
+	struct kvm_vm *vm = self->vm;
+	u64 flags;
+	int fd;
+
+	/* What the VM has doesn't change if it's refused what it wants. */
+	if (variant->type == VM_TYPE_DEFAULT) {
+		flags = vm_check_cap(vm, KVM_CAP_GUEST_MEMFD_FLAGS);
+		ASSERT_EQ(EINVAL, enable_in_place(vm, PRIVATE, 0));
+		ASSERT_EQ(0, vm_check_cap(vm, KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES));
+		ASSERT_EQ(flags, vm_check_cap(vm, KVM_CAP_GUEST_MEMFD_FLAGS));
+		ASSERT_EQ(self->in_place ? ENOTTY : 0, set_vm_attributes(vm, 0));
+		return;
+	}
+
+	ASSERT_EQ(0, enable_in_place(vm, PRIVATE, 0));
+
+	/* Asking again changes nothing. */
+	ASSERT_EQ(0, enable_in_place(vm, PRIVATE, 0));
+
+	ASSERT_EQ(PRIVATE, vm_check_cap(vm, KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES));
+	ASSERT_EQ(0, vm_check_cap(vm, KVM_CAP_MEMORY_ATTRIBUTES));
+	ASSERT_EQ(ENOTTY, set_vm_attributes(vm, PRIVATE));
+	ASSERT_EQ(ENOTTY, set_vm_attributes(vm, 0));
+
+	flags = vm_check_cap(vm, KVM_CAP_GUEST_MEMFD_FLAGS);
+	ASSERT_EQ(GMEM_FLAGS, flags & GMEM_FLAGS);
+
+	ASSERT_EQ(0, set_gmem_attributes(vm, PRIVATE));
+	ASSERT_EQ(0, set_gmem_attributes(vm, 0));
+
+	/* For life. */
+	fd = vm_create_guest_memfd(vm, PAGE_SIZE, 0);
+	__vm_vcpu_add(vm, 0);
+	ASSERT_EQ(PRIVATE, vm_check_cap(vm, KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES));
+	ASSERT_EQ(EBUSY, enable_in_place(vm, PRIVATE, 0));
+	kvm_close(fd);
+}
+
+GMEM_TEST_SUITE(gmem)
+
+/* C1, C4, C6: The command, and nothing like it, on a guest_memfd, and nothing like it. */
+TEST_F(gmem, wrong_fd)
+{
+	struct kvm_memory_attributes2 attr = {
+		.size = PAGE_SIZE,
+		.attributes = PRIVATE,
+		.error_offset = NO_ERROR_OFFSET,
+	};
+	struct kvm_memory_attributes vm_attr = {
+		.size = PAGE_SIZE,
+		.attributes = PRIVATE,
+	};
+	const unsigned long cmds[] = {
+		_IO(KVMIO, 0xd2),
+		_IOR(KVMIO, 0xd2, struct kvm_memory_attributes2),
+		_IOW(KVMIO, 0xd2, struct kvm_memory_attributes2),
+		_IOWR(KVMIO, 0xd2, struct kvm_memory_attributes),
+		_IOWR(KVMIO, 0xd1, struct kvm_memory_attributes2),
+		_IOWR(0, 0xd2, struct kvm_memory_attributes2),
+		KVM_CREATE_GUEST_MEMFD,
+		KVM_CHECK_EXTENSION,
+		_IO(KVMIO, 0xff),
+	};
+	int unknown, fd, i;
+
+	set_state(self->fd, MIXED);
+
+	ASSERT_EQ(ENOTTY, set_attributes(self->vm->fd, &attr));
+
+	/* x86 has EINVAL for what it doesn't know on these two. */
+	unknown = ioctl(self->vcpu->fd, _IO(KVMIO, 0xff), NULL) ? errno : 0;
+	ASSERT_TRUE(unknown == EINVAL || unknown == ENOTTY);
+	ASSERT_EQ(unknown, set_attributes(self->vcpu->fd, &attr));
+	ASSERT_EQ(unknown, set_attributes(self->vm->kvm_fd, &attr));
+
+	fd = kvm_memfd_alloc(GMEM_SIZE, false);
+	ASSERT_EQ(ENOTTY, set_attributes(fd, &attr));
+	kvm_close(fd);
+
+	/* And what a guest_memfd doesn't know. */
+	ASSERT_EQ(-1, ioctl(self->fd, KVM_SET_MEMORY_ATTRIBUTES, &vm_attr));
+	ASSERT_EQ(ENOTTY, errno);
+	for (i = 0; i < ARRAY_SIZE(cmds); i++) {
+		ASSERT_EQ(-1, ioctl(self->fd, cmds[i], &attr)) TH_LOG("0x%lx", cmds[i]);
+		ASSERT_EQ(ENOTTY, errno);
+	}
+
+	ASSERT_EQ(NO_ERROR_OFFSET, attr.error_offset);
+	check_state(self->mem, MIXED);
+}
+
+/* C4, C6: A process that may use the memory may not decide which. */
+TEST_F(gmem, wrong_process)
+{
+	struct kvm_memory_attributes2 *attr;
+
+	/* Shared with the child, to see whether something is written. */
+	attr = kvm_mmap(PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1);
+	attr->size = GMEM_SIZE;
+	attr->error_offset = NO_ERROR_OFFSET;
+
+	set_state(self->fd, MIXED);
+	ASSERT_EQ(EIO, child_set_attributes(self->fd, KVM_SET_MEMORY_ATTRIBUTES2, attr));
+	attr->attributes = PRIVATE;
+	ASSERT_EQ(EIO, child_set_attributes(self->fd, KVM_SET_MEMORY_ATTRIBUTES2, attr));
+	ASSERT_EQ(NO_ERROR_OFFSET, attr->error_offset);
+	check_state(self->mem, MIXED);
+
+	/* The same struct, in the right hands. */
+	ASSERT_EQ(0, set_attributes(self->fd, attr));
+	ASSERT_EQ(NO_ERROR_OFFSET, attr->error_offset);
+	check_state(self->mem, ALL_PAGES);
+	kvm_munmap(attr, PAGE_SIZE);
+}
+
+/* C2, C4, C6: All of the struct is read, and little of it is ever written. */
+TEST_F(gmem, bad_struct)
+{
+	struct kvm_memory_attributes2 *attr;
+	void *mem;
+
+	set_state(self->fd, MIXED);
+
+	ASSERT_EQ(EFAULT, set_attributes(self->fd, NULL));
+
+	/* The first half of a valid struct, and then nothing. */
+	mem = kvm_mmap(PAGE_SIZE * 2, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	attr = mem + PAGE_SIZE - sizeof(*attr) / 2;
+	attr->size = GMEM_SIZE;
+	attr->attributes = PRIVATE;
+	attr->error_offset = NO_ERROR_OFFSET;
+	ASSERT_EQ(0, mprotect(mem + PAGE_SIZE, PAGE_SIZE, PROT_NONE));
+	ASSERT_EQ(EFAULT, set_attributes(self->fd, attr));
+	ASSERT_EQ(NO_ERROR_OFFSET, attr->error_offset);
+	ASSERT_EQ(EFAULT, set_attributes(self->fd, mem + PAGE_SIZE));
+	ASSERT_EQ(EFAULT, set_attributes(self->fd, mem + PAGE_SIZE - sizeof(*attr) + 1));
+	check_state(self->mem, MIXED);
+
+	/* The struct isn't written to if there is nothing to report. */
+	attr = mem;
+	attr->size = PAGE_SIZE;
+	attr->attributes = PRIVATE;
+	attr->flags = 1;
+	ASSERT_EQ(0, mprotect(mem, PAGE_SIZE, PROT_READ));
+	ASSERT_EQ(EINVAL, set_attributes(self->fd, attr));
+	check_state(self->mem, MIXED);
+
+	ASSERT_EQ(0, mprotect(mem, PAGE_SIZE, PROT_READ | PROT_WRITE));
+	attr->offset = GMEM_SIZE / 2;
+	attr->size = GMEM_SIZE / 2;
+	attr->flags = 0;
+	ASSERT_EQ(0, mprotect(mem, PAGE_SIZE, PROT_READ));
+	ASSERT_EQ(0, set_attributes(self->fd, attr));
+	check_state(self->mem, MIXED | pages(NR_PAGES / 2, NR_PAGES / 2));
+	kvm_munmap(mem, PAGE_SIZE * 2);
+}
+
+/* C3, C4, C5, C6: Anything that isn't a range of the file, or no attribute. */
+TEST_F(gmem, bad_args)
+{
+	const struct kvm_memory_attributes2 bad[] = {
+		/* Sizes and offsets that aren't page-aligned, or not at all. */
+		{ .offset = 0, .size = 0 },
+		{ .offset = PAGE_SIZE, .size = 0 },
+		{ .offset = GMEM_SIZE, .size = 0 },
+		{ .offset = 0, .size = 1 },
+		{ .offset = 0, .size = PAGE_SIZE - 1 },
+		{ .offset = 0, .size = PAGE_SIZE + 1 },
+		{ .offset = 1, .size = PAGE_SIZE },
+		{ .offset = PAGE_SIZE - 1, .size = PAGE_SIZE },
+		{ .offset = PAGE_SIZE + 1, .size = PAGE_SIZE - 1 },
+		{ .offset = 1, .size = -1 },
+
+		/* Beyond the end of the file. */
+		{ .offset = 0, .size = GMEM_SIZE + PAGE_SIZE },
+		{ .offset = PAGE_SIZE, .size = GMEM_SIZE },
+		{ .offset = GMEM_SIZE - PAGE_SIZE, .size = PAGE_SIZE * 2 },
+		{ .offset = GMEM_SIZE, .size = PAGE_SIZE },
+		{ .offset = GMEM_SIZE + PAGE_SIZE, .size = PAGE_SIZE },
+		{ .offset = 0, .size = BIT_ULL(44) },
+		{ .offset = 0, .size = BIT_ULL(63) },
+		{ .offset = 0, .size = -PAGE_SIZE },
+		{ .offset = BIT_ULL(44), .size = PAGE_SIZE },
+		{ .offset = BIT_ULL(63), .size = PAGE_SIZE },
+
+		/* Wraps, to zero and to what would be in the file. */
+		{ .offset = PAGE_SIZE, .size = -PAGE_SIZE },
+		{ .offset = -PAGE_SIZE, .size = PAGE_SIZE },
+		{ .offset = PAGE_SIZE * 2, .size = -PAGE_SIZE },
+		{ .offset = -PAGE_SIZE, .size = PAGE_SIZE * 2 },
+		{ .offset = BIT_ULL(63), .size = BIT_ULL(63) },
+		{ .offset = BIT_ULL(63) + PAGE_SIZE, .size = BIT_ULL(63) },
+	};
+	struct kvm_memory_attributes2 attr;
+	int i;
+
+#define ASSERT_EINVAL()								\
+do {										\
+	attr.error_offset = NO_ERROR_OFFSET;					\
+	ASSERT_EQ(EINVAL, set_attributes(self->fd, &attr))			\
+		TH_LOG("offset 0x%llx size 0x%llx", attr.offset, attr.size);	\
+	ASSERT_EQ(NO_ERROR_OFFSET, attr.error_offset);				\
+} while (0)
+
+	set_state(self->fd, MIXED);
+
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		attr = bad[i];
+		ASSERT_EINVAL();
+		attr.attributes = PRIVATE;
+		ASSERT_EINVAL();
+	}
+
+	for (i = 0; i < 64; i++) {
+		attr = (struct kvm_memory_attributes2) { .size = GMEM_SIZE };
+
+		attr.flags = BIT_ULL(i);
+		ASSERT_EINVAL();
+		attr.attributes = PRIVATE;
+		ASSERT_EINVAL();
+
+		attr.flags = 0;
+		attr.attributes = BIT_ULL(i);
+		if (attr.attributes == PRIVATE)
+			continue;
+		ASSERT_EINVAL();
+		attr.attributes |= PRIVATE;
+		ASSERT_EINVAL();
+	}
+
+	for (i = 0; i < ARRAY_SIZE(attr.reserved); i++) {
+		attr = (struct kvm_memory_attributes2) { .size = GMEM_SIZE };
+
+		attr.reserved[i] = 1;
+		ASSERT_EINVAL();
+		attr.reserved[i] = BIT_ULL(63);
+		attr.attributes = PRIVATE;
+		ASSERT_EINVAL();
+	}
+
+	check_state(self->mem, MIXED);
+
+	/* The same struct, put right, to be sure that it was for the reason. */
+	attr.reserved[ARRAY_SIZE(attr.reserved) - 1] = 0;
+	ASSERT_EQ(0, set_attributes(self->fd, &attr));
+	check_state(self->mem, ALL_PAGES);
+}
+
+/* C4: Each call has two errors, and gets the errno of the one to be found first. */
+TEST_F(gmem, error_order)
+{
+	struct kvm_memory_attributes2 *attr, bad;
+	char buf[PAGE_SIZE];
+	int pipe_fds[2];
+	struct kvm_vm *vm;
+	void *mem;
+	int fd;
+
+	set_state(self->fd, MIXED);
+
+	memset(&bad, 0xff, sizeof(bad));
+
+	/* An unknown command or the wrong mode, and the wrong process or no struct. */
+	ASSERT_EQ(ENOTTY, child_set_attributes(self->fd, KVM_SET_MEMORY_ATTRIBUTES, NULL));
+	ASSERT_EQ(-1, ioctl(self->fd, KVM_SET_MEMORY_ATTRIBUTES, NULL));
+	ASSERT_EQ(ENOTTY, errno);
+	if (!in_place_is_default()) {
+		vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
+		fd = vm_create_guest_memfd(vm, PAGE_SIZE, 0);
+		ASSERT_EQ(ENOTTY, child_set_attributes(fd, KVM_SET_MEMORY_ATTRIBUTES2, NULL));
+		ASSERT_EQ(ENOTTY, set_attributes(fd, NULL));
+		ASSERT_EQ(ENOTTY, set_attributes(fd, &bad));
+		kvm_close(fd);
+		kvm_vm_free(vm);
+	}
+
+	/* The wrong process, and no struct or a wrong one. */
+	ASSERT_EQ(EIO, child_set_attributes(self->fd, KVM_SET_MEMORY_ATTRIBUTES2, NULL));
+	ASSERT_EQ(EIO, child_set_attributes(self->fd, KVM_SET_MEMORY_ATTRIBUTES2, &bad));
+
+	/* Half a struct, and all words of that are wrong. */
+	mem = kvm_mmap(PAGE_SIZE * 2, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	attr = mem + PAGE_SIZE - sizeof(*attr) / 2;
+	memset(attr, 0xff, sizeof(*attr) / 2);
+	ASSERT_EQ(0, mprotect(mem + PAGE_SIZE, PAGE_SIZE, PROT_NONE));
+	ASSERT_EQ(EFAULT, set_attributes(self->fd, attr));
+
+	/* A wrong argument, and a page that is in use. */
+	ASSERT_EQ(PAGE_SIZE, splice_page(pipe_fds, page_hva(self->mem, 10)));
+	attr = mem;
+	attr->size = GMEM_SIZE;
+	attr->attributes = PRIVATE;
+	attr->error_offset = NO_ERROR_OFFSET;
+	attr->reserved[10] = 1;
+	ASSERT_EQ(EINVAL, set_attributes(self->fd, attr));
+	attr->reserved[10] = 0;
+	attr->flags = 1;
+	ASSERT_EQ(EINVAL, set_attributes(self->fd, attr));
+	attr->flags = 0;
+	attr->attributes |= 1;
+	ASSERT_EQ(EINVAL, set_attributes(self->fd, attr));
+	attr->attributes = PRIVATE;
+	attr->size += PAGE_SIZE;
+	ASSERT_EQ(EINVAL, set_attributes(self->fd, attr));
+	attr->size = GMEM_SIZE;
+	ASSERT_EQ(NO_ERROR_OFFSET, attr->error_offset);
+
+	/* A page that is in use, and no way to say which. */
+	ASSERT_EQ(0, mprotect(mem, PAGE_SIZE, PROT_READ));
+	ASSERT_EQ(EFAULT, set_attributes(self->fd, attr));
+
+	ASSERT_EQ(0, mprotect(mem, PAGE_SIZE, PROT_READ | PROT_WRITE));
+	ASSERT_EQ(EAGAIN, set_attributes(self->fd, attr));
+	ASSERT_EQ(10 * PAGE_SIZE, attr->error_offset);
+
+	unsplice_page(pipe_fds, buf);
+	check_state(self->mem, MIXED);
+}
+
+/* C4, C5, C6: No memory for the state, for each allocation that could fail. */
+TEST_F(gmem, enomem)
+{
+	/*
+	 * Not many ranges: KVM's maple tree has a reserve of nodes for stores
+	 * that need several of them, and then there's nothing to fail.
+	 */
+	const u64 state = pages(20, 4) | pages(34, 2);
+	int nth, nth_fd, ignore_fd, verbose_fd, pipe_fds[2], r;
+	bool failed = false, done = false;
+	u64 error_page;
+	char buf[PAGE_SIZE] = {};
+
+	nth_fd = open("/proc/thread-self/fail-nth", O_RDWR);
+	ignore_fd = open(FAILSLAB_PATH "ignore-gfp-wait", O_WRONLY);
+	verbose_fd = open(FAILSLAB_PATH "verbose", O_WRONLY);
+	if (nth_fd < 0 || ignore_fd < 0 || verbose_fd < 0)
+		SKIP(return, "No fault injection, needs CONFIG_FAILSLAB and debugfs");
+
+	ASSERT_EQ(1, write(ignore_fd, "N", 1));
+	ASSERT_EQ(1, write(verbose_fd, "0", 1));
+
+	/* A page that is in use, ENOMEM comes first. */
+	set_state(self->fd, state);
+	ASSERT_EQ(PAGE_SIZE, splice_page(pipe_fds, page_hva(self->mem, 31)));
+
+	for (nth = 1; !done; nth++) {
+		ASSERT_LT(nth, 1000);
+		snprintf(buf, sizeof(buf), "%d", nth);
+		ASSERT_LT(0, pwrite(nth_fd, buf, strlen(buf), 0));
+		r = try_private(self->fd, 17, 29, &error_page);
+		ASSERT_LT(0, pread(nth_fd, buf, sizeof(buf), 0));
+		ASSERT_EQ(1, pwrite(nth_fd, "0", 1, 0));
+
+		/* Nothing left to fail?  KVM may also have tried again. */
+		done = atoi(buf) > 0;
+		if (r == ENOMEM) {
+			ASSERT_FALSE(done);
+			ASSERT_LE(17, error_page);
+			ASSERT_GT(17 + 29, error_page);
+			failed = true;
+		} else {
+			ASSERT_EQ(EAGAIN, r);
+			ASSERT_EQ(31, error_page);
+		}
+		check_state(self->mem, state);
+	}
+	ASSERT_TRUE(failed);
+
+	/* To shared nothing can be in the way, apart from a lack of memory. */
+	for (nth = 1, failed = false, done = false; !done; nth++) {
+		u64 error_offset = NO_ERROR_OFFSET;
+
+		ASSERT_LT(nth, 1000);
+		snprintf(buf, sizeof(buf), "%d", nth);
+		ASSERT_LT(0, pwrite(nth_fd, buf, strlen(buf), 0));
+		r = __gmem_set_memory_attributes(self->fd, 17 * PAGE_SIZE, 29 * PAGE_SIZE,
+						 0, &error_offset) ? errno : 0;
+		ASSERT_LT(0, pread(nth_fd, buf, sizeof(buf), 0));
+		ASSERT_EQ(1, pwrite(nth_fd, "0", 1, 0));
+
+		done = atoi(buf) > 0;
+		if (r) {
+			ASSERT_EQ(ENOMEM, r);
+			ASSERT_FALSE(done);
+			ASSERT_LE(17 * PAGE_SIZE, error_offset);
+			ASSERT_GT((17 + 29) * PAGE_SIZE, error_offset);
+			failed = true;
+			check_state(self->mem, state);
+		} else {
+			check_state(self->mem, state & ~pages(17, 29));
+			set_state(self->fd, state);
+		}
+	}
+	ASSERT_TRUE(failed);
+
+	unsplice_page(pipe_fds, buf);
+	kvm_close(nth_fd);
+	kvm_close(ignore_fd);
+	kvm_close(verbose_fd);
+}
+
+/* C2, C4: Up to the end of the file, and not a byte further, whatever its size. */
+TEST(file_sizes)
+{
+	static const u64 sizes[] = {
+		SZ_4K, 3 * SZ_4K, SZ_2M + SZ_4K,
+
+		/* Around what 32 bits can say, in bytes and in pages. */
+		SZ_4G - SZ_4K, SZ_4G, SZ_4G + SZ_4K,
+		BIT_ULL(44) - SZ_4K, BIT_ULL(44), BIT_ULL(44) + SZ_4K,
+
+		/* As large as a file can be. */
+		BIT_ULL(63) - SZ_4K,
+	};
+	u64 size, last, i;
+	u8 *first_mem, *last_mem;
+	struct kvm_vm *vm;
+	int fd;
+
+	TEST_REQUIRE(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM));
+	vm = ____vm_create(in_place_shape);
+
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		struct kvm_memory_attributes2 attr = { .attributes = PRIVATE };
+
+		size = sizes[i];
+		last = size - PAGE_SIZE;
+		fd = vm_create_guest_memfd(vm, size, GMEM_FLAGS);
+		first_mem = kvm_mmap(PAGE_SIZE, PROT_READ, MAP_SHARED, fd);
+		last_mem = __kvm_mmap(PAGE_SIZE, PROT_READ, MAP_SHARED, fd, last);
+		ASSERT_FALSE(read_raises_sigbus(first_mem));
+		ASSERT_FALSE(read_raises_sigbus(last_mem));
+
+		/* One page too many, from the start and at the end. */
+		attr.size = size + PAGE_SIZE;
+		ASSERT_EQ(EINVAL, set_attributes(fd, &attr)) TH_LOG("size 0x%lx", size);
+		attr.offset = size;
+		attr.size = PAGE_SIZE;
+		ASSERT_EQ(EINVAL, set_attributes(fd, &attr)) TH_LOG("size 0x%lx", size);
+		attr.offset = last;
+		attr.size = PAGE_SIZE * 2;
+		ASSERT_EQ(EINVAL, set_attributes(fd, &attr)) TH_LOG("size 0x%lx", size);
+		ASSERT_FALSE(read_raises_sigbus(last_mem));
+
+		/* The last page, the first one, all of them. */
+		attr.size = PAGE_SIZE;
+		ASSERT_EQ(0, set_attributes(fd, &attr)) TH_LOG("size 0x%lx", size);
+		ASSERT_TRUE(read_raises_sigbus(last_mem));
+		ASSERT_EQ(!last, read_raises_sigbus(first_mem));
+		attr.offset = 0;
+		ASSERT_EQ(0, set_attributes(fd, &attr)) TH_LOG("size 0x%lx", size);
+		ASSERT_TRUE(read_raises_sigbus(first_mem));
+		gmem_set_shared(fd, 0, size);
+		ASSERT_FALSE(read_raises_sigbus(first_mem));
+		ASSERT_FALSE(read_raises_sigbus(last_mem));
+		gmem_set_private(fd, 0, size);
+		ASSERT_TRUE(read_raises_sigbus(first_mem));
+		ASSERT_TRUE(read_raises_sigbus(last_mem));
+
+		kvm_munmap(first_mem, PAGE_SIZE);
+		kvm_munmap(last_mem, PAGE_SIZE);
+		kvm_close(fd);
+	}
+	kvm_vm_free(vm);
+}
+
+struct converter {
+	u64 nr_conversions;
+	int fd;
+};
+
+/* Never returns. */
+static void convert_until_killed(struct converter *converter, u64 size)
+{
+	struct kvm_vm *vm = ____vm_create(in_place_shape);
+	int fd = vm_create_guest_memfd(vm, size, GMEM_FLAGS);
+	u64 i;
+
+	kvm_fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, size);
+	converter->fd = fd;
+	for (i = 1; ; i++) {
+		gmem_set_memory_attributes(fd, 0, size, i & 1 ? PRIVATE : 0);
+		WRITE_ONCE(converter->nr_conversions, i);
+	}
+}
+
+/*
+ * C4, C5: The one who gets EINTR doesn't live to see it, but others have the file:
+ * a conversion that was interrupted didn't happen.
+ */
+TEST(eintr)
+{
+	const u64 size = SZ_2M, step = 7 * PAGE_SIZE;
+	struct converter *converter;
+	u64 nr_private, nr_shared, nr, i;
+	int status, pid;
+	u8 *mem;
+
+	TEST_REQUIRE(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM));
+	converter = kvm_mmap(PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1);
+
+	for (nr = 1; nr <= 6; nr++) {
+		WRITE_ONCE(converter->nr_conversions, 0);
+
+		/* A VM of its own, and common file descriptors. */
+		pid = syscall(__NR_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, NULL);
+		if (!pid)
+			convert_until_killed(converter, size);
+
+		while (READ_ONCE(converter->nr_conversions) < nr) {
+			ASSERT_EQ(0, waitpid(pid, &status, WNOHANG));
+			sched_yield();
+		}
+		mem = kvm_mmap(size, PROT_READ, MAP_SHARED, converter->fd);
+		ASSERT_EQ(0, kill(pid, SIGKILL));
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		ASSERT_TRUE(WIFSIGNALED(status));
+
+		nr_private = read_raises_sigbus(mem + size - PAGE_SIZE);
+		nr_shared = !nr_private;
+		for (i = 0; i < size; i += step) {
+			if (read_raises_sigbus(mem + i))
+				nr_private++;
+			else
+				nr_shared++;
+		}
+		ASSERT_TRUE(!nr_private || !nr_shared)
+			TH_LOG("%lu private pages, %lu shared pages", nr_private, nr_shared);
+
+		kvm_munmap(mem, size);
+		kvm_close(converter->fd);
+	}
+	kvm_munmap(converter, PAGE_SIZE);
+}
+
+int main(int argc, char *argv[])
+{
+	return test_harness_run(argc, argv);
+}
