@@ -3,7 +3,7 @@
 # The front door: each target is a line into lab/, where a script says what it does and what it takes. What stands behind a target on the
 # command line (make run INPUT=file) reaches the script.
 
-.PHONY: help run test matrix unit kernel tree series series-check export check clean
+.PHONY: help run test matrix unit mutants kernel tree series series-check export check clean
 .NOTPARALLEL:
 
 # Every step says how long ago this began.
@@ -28,6 +28,9 @@ matrix: ## the tests in every mode: default, KVM_ENABLE_CAP, CONFIG_KVM_VM_MEMOR
 
 unit: ## the tests that need no kernel: gmem_attributes in userspace, with ASan and UBSan
 	@lab/unit
+
+mutants: ## put deliberate bugs into KVM, one at a time; ends in "N killed, N survived"
+	@lab/mutants
 
 kernel: tree ## build the kernel of a FLAVOUR
 	@lab/kernel $(FLAVOUR)
