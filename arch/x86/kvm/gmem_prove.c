@@ -6,9 +6,11 @@
  * converted in place: it records which page belongs to which guest, as SNP's
  * Reverse Map Table does, and takes the pages out of the kernel's direct map for
  * as long as they do, so that the host can't access them.
+ *
+ * Unlike the RMP, this doesn't insist on a page staying at its gfn.  Userspace
+ * can bind a guest_memfd elsewhere at any time, and have hardware refuse the
+ * guest's accesses, but that's not for KVM to get right.
  */
-#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
-
 #include <linux/debugfs.h>
 #include <linux/highmem.h>
 #include <linux/pagemap.h>
@@ -40,6 +42,17 @@ static void gmem_flush_tlb(void *unused)
 	__flush_tlb_all();
 }
 
+/* Is the page of @pfn bound to @gfn?  Its guest_memfd's bindings are stable. */
+static bool gmem_is_bound(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn)
+{
+	struct kvm_memory_slot *slot = gfn_to_memslot(kvm, gfn);
+	struct folio *folio = pfn_folio(pfn);
+
+	return kvm_slot_has_gmem(slot) &&
+	       slot->gmem.inode == folio->mapping->host &&
+	       gfn - slot->base_gfn + slot->gmem.pgoff == folio->index;
+}
+
 /* As on hardware, a page may be faulted in any number of times. */
 int kvm_gmem_prove_make_private(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn,
 				kvm_pfn_t nr_pages)
@@ -59,13 +72,12 @@ int kvm_gmem_prove_make_private(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn,
 			      pfn, owner->gfn))
 			return -EIO;
 
-		/* Userspace can get here, by binding the page elsewhere. */
-		if (owner->gfn != gfn) {
-			pr_warn_ratelimited("pfn 0x%llx, now at gfn 0x%llx, was made private at gfn 0x%llx\n",
-					    pfn, gfn, owner->gfn);
+		if (WARN_ONCE(owner->gfn != gfn && gmem_is_bound(kvm, owner->gfn, pfn),
+			      "pfn 0x%llx is at gfn 0x%llx and at gfn 0x%llx\n",
+			      pfn, owner->gfn, gfn))
 			return -EIO;
-		}
 
+		owner->gfn = gfn;
 		return 0;
 	}
 

@@ -319,6 +319,8 @@ static void vmm_set_state(struct vmm *vmm, u64 state)
 }
 
 #define VMM_TEST_SUITE(name, layout)						\
+	static int name##_convert(struct vmm *vmm, int first, int nr, bool private); \
+										\
 	FIXTURE(name) {								\
 		struct vmm vmm;							\
 	};									\

@@ -9,14 +9,12 @@
 
 #include <linux/falloc.h>
 
-#include "kvm_test_harness.h"
+#include "gmem_fixture.h"
 #include "gmem_util.h"
 #include "kvm_syscalls.h"
 #include "kvm_util.h"
 #include "processor.h"
 #include "test_util.h"
-
-GMEM_TEST_SUITE(gmem)
 
 /* Neither the guest nor, if the page is shared, the host finds anything. */
 static void check_zeroes(struct kvm_vcpu *vcpu, u8 *mem, int page, bool private)

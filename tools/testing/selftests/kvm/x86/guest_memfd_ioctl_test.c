@@ -12,7 +12,7 @@
 
 #include <linux/falloc.h>
 
-#include "kvm_test_harness.h"
+#include "gmem_fixture.h"
 #include "gmem_util.h"
 #include "kvm_syscalls.h"
 #include "kvm_util.h"
@@ -342,8 +342,6 @@ TEST_F(modes, in_place_mode)
 	ASSERT_EQ(EBUSY, enable_in_place(vm, PRIVATE, 0));
 	kvm_close(fd);
 }
-
-GMEM_TEST_SUITE(gmem)
 
 /* C1, C4, C6: The command, and nothing like it, on a guest_memfd, and nothing like it. */
 TEST_F(gmem, wrong_fd)

@@ -8,7 +8,7 @@
 
 #include <linux/falloc.h>
 
-#include "kvm_test_harness.h"
+#include "gmem_fixture.h"
 #include "gmem_util.h"
 #include "kvm_syscalls.h"
 #include "kvm_util.h"
@@ -16,8 +16,6 @@
 #include "test_util.h"
 
 #define QUARTER		(NR_PAGES / 4)
-
-GMEM_TEST_SUITE(gmem)
 
 /* How many faults the guest has on a page, which must have its data. */
 static u64 faults(struct kvm_vcpu *vcpu, gpa_t gpa, int page)
@@ -65,6 +63,9 @@ TEST_F(gmem, two_memslots)
 	gmem_set_shared(fd, 0, GMEM_SIZE);
 	__guest_fill(self->vcpu, GMEM_GPA, half, half, 1);
 	__guest_fill(self->vcpu, GMEM_GPA2, 0, half, 1);
+
+	/* Have the guest's own code faulted in, too, to not count that. */
+	__guest_check(self->vcpu, GMEM_GPA, half, half, 1);
 
 	/* Four pages, two in each memslot. */
 	gmem_set_private(dup_fd, (half - 2) * PAGE_SIZE, 4 * PAGE_SIZE);
@@ -159,6 +160,53 @@ TEST_F(gmem, holes)
 
 	gmem_delete_slot(self->vm, GMEM_SLOT2);
 	gmem_delete_slot(self->vm, GMEM_SLOT2 + 1);
+	free_gmem(fd, mem);
+}
+
+/*
+ * C18: Memslots that are next to each other in the file, and of a single page: a
+ * conversion reaches each of them, and none beside.
+ */
+TEST_F(gmem, adjacent)
+{
+	static const struct {
+		int first, nr;
+	} slots[] = {
+		{ 0, 20 }, { 20, 1 }, { 21, 1 }, { 22, NR_PAGES - 22 },
+	}, ranges[] = {
+		{ 0, NR_PAGES }, { 19, 3 }, { 20, 1 }, { 21, 1 }, { 20, 2 },
+	};
+	bool private, changed;
+	int fd, i, j;
+	u8 *mem;
+
+	fd = create_filled(self->vm, variant->flags, &mem);
+	for (i = 0; i < ARRAY_SIZE(slots); i++)
+		ASSERT_EQ(0, gmem_add_slot(self->vm, GMEM_SLOT2 + i,
+					   GMEM_GPA2 + slots[i].first * PAGE_SIZE,
+					   slots[i].nr, fd, slots[i].first));
+
+	for (i = 0; i < 2 * ARRAY_SIZE(ranges); i++) {
+		const int first = ranges[i / 2].first, nr = ranges[i / 2].nr;
+
+		private = i & 1;
+		set_state(fd, private ? 0 : ALL_PAGES);
+		__guest_check(self->vcpu, GMEM_GPA2, 0, NR_PAGES, 1);
+
+		if (private)
+			to_private(fd, first, nr);
+		else
+			to_shared(fd, first, nr);
+
+		for (j = 18; j < 25; j++) {
+			changed = j >= first && j < first + nr;
+			ASSERT_EQ(changed, faults(self->vcpu, GMEM_GPA2 + j * PAGE_SIZE, j))
+				TH_LOG("range %d, page %d", i, j);
+		}
+	}
+
+	for (i = 0; i < ARRAY_SIZE(slots); i++)
+		gmem_delete_slot(self->vm, GMEM_SLOT2 + i);
 	free_gmem(fd, mem);
 }
 
@@ -265,8 +313,13 @@ do {											\
 		ASSERT_EQ(0, faults(self->vcpu, GMEM_GPA2 + 10 * PAGE_SIZE, 10));
 	}
 
-	/* What can't be changed can be deleted and created. */
+	/*
+	 * What can't be changed can be deleted and created.  To be at another
+	 * address, private pages have to be shared in between, at least where
+	 * the hardware knows where they are.
+	 */
 	gmem_delete_slot(vm, GMEM_SLOT2);
+	set_state(fd, ~MIXED);
 	ASSERT_EQ(0, gmem_add_slot(vm, GMEM_SLOT2, GMEM_GPA2 + PAGE_SIZE, NR_PAGES - 1, fd, 0));
 	guest_read_mmio(self->vcpu, GMEM_GPA2);
 	__guest_check(self->vcpu, GMEM_GPA2 + PAGE_SIZE, 0, NR_PAGES - 1, 1);

@@ -26,6 +26,9 @@
 #define POPULATED_SIZE	SZ_8M
 #define NR_PIECES	2048
 
+/* How often a conversion fails, to notice what each leaves behind. */
+#define NR_FAILURES	200
+
 static u64 nr_inodes(void)
 {
 	return slab_objects(INODE_CACHE);
@@ -123,7 +126,7 @@ FIXTURE_TEARDOWN(leaks)
 }
 
 /* Verify that a leak of what there is now would be noticed. */
-static void check_in_use(FIXTURE_DATA(leaks) *self)
+static void check_in_use(FIXTURE_DATA(leaks) * self)
 {
 	u64 nr;
 	int i;
@@ -135,7 +138,7 @@ static void check_in_use(FIXTURE_DATA(leaks) *self)
 	}
 }
 
-static void check_nothing_left(FIXTURE_DATA(leaks) *self)
+static void check_nothing_left(FIXTURE_DATA(leaks) * self)
 {
 	u64 nr;
 	int i;
@@ -293,6 +296,41 @@ TEST_F(leaks, close_vm)
 	check_state(mem, 0);
 	ASSERT_EQ(nr, nr_vms());
 	kvm_munmap(mem, GMEM_SIZE);
+	check_nothing_left(self);
+}
+
+/* C5, C6, C25: What was prepared for a conversion that fails isn't lost. */
+TEST_F(leaks, failed_conversions)
+{
+	/* A shared page, and a range around it that needs more than a node of the tree. */
+	const int page = NR_PIECES / 2 + 1, first = page - 50, nr = 100;
+	u64 nr_before, nr_after, error_page;
+	struct gmem_vm gmem;
+	char buf[PAGE_SIZE];
+	int pipe_fds[2];
+	int fd, i;
+	u8 *mem;
+
+	gmem_vm_create(&gmem, GMEM_FLAGS);
+	fd = create_populated(gmem.vm);
+	mem = kvm_mmap(POPULATED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+	ASSERT_EQ(PAGE_SIZE, splice_page(pipe_fds, page_hva(mem, page)));
+
+	/* More often than what others may use could hide. */
+	nr_before = settled(nr_nodes, -1);
+	for (i = 0; i < NR_FAILURES; i++) {
+		ASSERT_EQ(EAGAIN, try_private(fd, first, nr, &error_page));
+		ASSERT_EQ(page, error_page);
+	}
+	nr_after = settled(nr_nodes, nr_before + NR_FAILURES / 2);
+	ASSERT_LE(nr_after, nr_before + NR_FAILURES / 2);
+
+	unsplice_page(pipe_fds, buf);
+	ASSERT_EQ(0, try_private(fd, first, nr, &error_page));
+
+	kvm_munmap(mem, POPULATED_SIZE);
+	kvm_close(fd);
+	gmem_vm_free(&gmem);
 	check_nothing_left(self);
 }
 

@@ -16,7 +16,7 @@
 #include <linux/falloc.h>
 #include <linux/userfaultfd.h>
 
-#include "kvm_test_harness.h"
+#include "gmem_fixture.h"
 #include "gmem_util.h"
 #include "kvm_syscalls.h"
 #include "kvm_util.h"
@@ -923,7 +923,7 @@ TEST_F(pins, refused)
 }
 
 /* Pin pages, use the pin, let go of it, and find that it can't be had again. */
-static void __test_let_go(struct __test_metadata *_metadata, FIXTURE_DATA(pins) *self)
+static void __test_let_go(struct __test_metadata *_metadata, FIXTURE_DATA(pins) * self)
 {
 	struct kvm_memory_attributes2 attr = {
 		.size = GMEM_SIZE,
@@ -1083,8 +1083,6 @@ TEST_F(pins, outlive)
 	holder_release(&self->holder);
 }
 
-GMEM_TEST_SUITE(gmem)
-
 /* Returns the errno.  The SIGBUS that poison sends to its finder is expected. */
 static int poison_page(void *mem)
 {
@@ -1101,9 +1099,10 @@ static int poison_page(void *mem)
 	return r;
 }
 
-/* C4, C6, C12 */
+/* C4, C6, C12, C25 */
 TEST_F(gmem, poisoned)
 {
+	struct kvm_run *run = self->vcpu->run;
 	int gup_fd = gup_test_open();
 	char buf[PAGE_SIZE];
 	int pipe_fds[2], r;
@@ -1111,11 +1110,20 @@ TEST_F(gmem, poisoned)
 
 	set_state(self->fd, 0);
 	host_fill(self->mem, 0, NR_PAGES, 1);
+	guest_check(self->vcpu, 0, NR_PAGES, 1);
 
 	r = poison_page(page_hva(self->mem, 10));
 	if (r == EINVAL || r == EPERM)
 		SKIP(return, "No MADV_HWPOISON, needs CONFIG_MEMORY_FAILURE and root");
 	ASSERT_EQ(0, r);
+
+	/* The guest no longer has it, and may go on with the others. */
+	guest_check(self->vcpu, 0, 10, 1);
+	guest_check(self->vcpu, 11, NR_PAGES - 11, 1);
+	ASSERT_EQ(EHWPOISON, try_guest_read(self->vcpu, page_gpa(10)));
+	ASSERT_EQ(KVM_EXIT_MEMORY_FAULT, run->exit_reason);
+	ASSERT_EQ(page_gpa(10), run->memory_fault.gpa);
+	ASSERT_EQ(PAGE_SIZE, run->memory_fault.size);
 
 	ASSERT_EQ(EHWPOISON, try_private(self->fd, 10, 1, &error_page));
 	ASSERT_EQ(10, error_page);

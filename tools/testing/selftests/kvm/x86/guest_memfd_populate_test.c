@@ -6,9 +6,9 @@
  *
  * Needs a kernel with CONFIG_KVM_PROVE_GMEM, which plays the hardware's part for
  * software-protected VMs: it counts the pages that are made private and shared,
- * and takes those that are private out of the host's direct map, i.e. to access
- * one that KVM has failed to make shared again oopses.  A page is made private
- * when the guest first uses it as such, not when it's converted.
+ * and takes those that are private out of the host's direct map, i.e. the kernel
+ * can't access one that KVM has failed to make shared again.  A page is made
+ * private when the guest first uses it as such, not when it's converted.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -512,7 +512,7 @@ TEST_F(gmem, populate_race)
 	kvm_pthread_create(&converter.thread, NULL, convert_worker, &converter);
 
 	/* Until all of it has been seen, and then some. */
-	while (nr_populated < 200 || nr_shared < 20 || !nr_again) {
+	while (nr_populated < 64 || nr_shared < 16 || !nr_again) {
 		switch (populate(self->populate_fd, page++ % NR_PAGES, NULL, 4)) {
 		case 0:
 			nr_populated++;

@@ -163,7 +163,7 @@ static void wait_for_laps(struct kvm_vm *vm)
 			sched_yield();
 }
 
-static void start_vcpus(FIXTURE_DATA(races) *self, void *guest_code)
+static void start_vcpus(FIXTURE_DATA(races) * self, void *guest_code)
 {
 	int i;
 
@@ -174,7 +174,7 @@ static void start_vcpus(FIXTURE_DATA(races) *self, void *guest_code)
 	}
 }
 
-static void stop_vcpus(FIXTURE_DATA(races) *self)
+static void stop_vcpus(FIXTURE_DATA(races) * self)
 {
 	int i;
 
@@ -184,7 +184,7 @@ static void stop_vcpus(FIXTURE_DATA(races) *self)
 }
 
 /* Verify that every page has what guest_write() wrote last. */
-static void check_laps(FIXTURE_DATA(races) *self)
+static void check_laps(FIXTURE_DATA(races) * self)
 {
 	int i;
 
@@ -355,7 +355,7 @@ static void *vcpu_convert_worker(void *data)
 	unsigned int seed = c->id;
 	int i, lap;
 
-	for (lap = 1; lap <= 40; lap++) {
+	for (lap = 1; lap <= 25; lap++) {
 		TEST_ASSERT_EQ(run_vcpu(c->vcpu), UCALL_SYNC);
 
 		for (i = c->id; i < NR_PAGES; i += NR_VCPUS) {
@@ -455,7 +455,7 @@ TEST_F(races, convert_and_pre_fault)
 	start_vcpus(self, guest_write);
 	kvm_pthread_create(&thread, NULL, convert_worker, &c);
 
-	for (i = 0; i < 40; i++) {
+	for (i = 0; i < 20; i++) {
 		/* Have something to map. */
 		kvm_fallocate(self->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, GMEM_SIZE);
 
@@ -505,7 +505,7 @@ TEST_F(races, convert_and_delete_memslot)
 	start_vcpus(self, guest_read_all);
 	kvm_pthread_create(&thread, NULL, convert_worker, &c);
 
-	for (i = 0; i < 20; i++) {
+	for (i = 0; i < 12; i++) {
 		gmem_delete_slot(self->vm, GMEM_SLOT);
 		if (i % 3 == 0) {
 			end_change(self->vm, &epoch, -1);

@@ -13,7 +13,7 @@
 
 #include <linux/falloc.h>
 
-#include "kvm_test_harness.h"
+#include "gmem_fixture.h"
 #include "gmem_util.h"
 #include "kvm_syscalls.h"
 #include "kvm_util.h"
@@ -23,8 +23,6 @@
 #include "../../../../../mm/gup_test.h"
 
 static u8 the_copy[GMEM_SIZE] __aligned(PAGE_SIZE);
-
-GMEM_TEST_SUITE(gmem)
 
 /* C13: What the guest just used isn't in use for KVM. */
 TEST_F(gmem, guest_touched)
@@ -119,6 +117,54 @@ TEST_F(gmem, percpu_caches)
 	ASSERT_EQ(0, try_private(self->fd, 0, NR_PAGES, &error_page))
 		TH_LOG("page %lu", error_page);
 	guest_check(self->vcpu, 0, NR_PAGES, 1);
+}
+
+/*
+ * C4, C6, C9, C13: A page that is mapped very often isn't pinned for that, though
+ * it has as many references as if it were: a pin counts for 1024 of them.
+ */
+TEST_F(gmem, many_mappings)
+{
+	int gup_fd = gup_test_open(), pipe_fds[2], i;
+	char buf[PAGE_SIZE];
+	u64 error_page;
+	u8 *mems[1200];
+
+	set_state(self->fd, 0);
+	for (i = 0; i < ARRAY_SIZE(mems); i++) {
+		mems[i] = __kvm_mmap(PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+				     self->fd, 10 * PAGE_SIZE);
+		WRITE_ONCE(*mems[i], i & 0x7f);
+	}
+
+	ASSERT_EQ(0, try_private(self->fd, 0, NR_PAGES, &error_page))
+		TH_LOG("page %lu", error_page);
+	for (i = 0; i < ARRAY_SIZE(mems); i++)
+		ASSERT_TRUE(read_raises_sigbus(mems[i]));
+
+	/* It can be pinned nevertheless, and have a reference that's no mapping. */
+	to_shared(self->fd, 0, NR_PAGES);
+	for (i = 0; i < ARRAY_SIZE(mems); i++)
+		ASSERT_EQ((ARRAY_SIZE(mems) - 1) & 0x7f, READ_ONCE(*mems[i]));
+	if (gup_fd >= 0) {
+		ASSERT_EQ(0, gup_test_pin(gup_fd, mems[1], PAGE_SIZE));
+		ASSERT_EQ(EAGAIN, try_private(self->fd, 0, NR_PAGES, &error_page));
+		ASSERT_EQ(10, error_page);
+		gup_test_unpin(gup_fd);
+		kvm_close(gup_fd);
+	}
+	ASSERT_EQ(PAGE_SIZE, splice_page(pipe_fds, mems[1]));
+	ASSERT_EQ(EAGAIN, try_private(self->fd, 0, NR_PAGES, &error_page));
+	ASSERT_EQ(10, error_page);
+	unsplice_page(pipe_fds, buf);
+
+	for (i = 0; i < ARRAY_SIZE(mems); i++)
+		ASSERT_EQ((ARRAY_SIZE(mems) - 1) & 0x7f, READ_ONCE(*mems[i]));
+	ASSERT_EQ(0, try_private(self->fd, 0, NR_PAGES, &error_page))
+		TH_LOG("page %lu", error_page);
+
+	for (i = 0; i < ARRAY_SIZE(mems); i++)
+		kvm_munmap(mems[i], PAGE_SIZE);
 }
 
 /*

@@ -79,50 +79,6 @@ struct gmem_vm {
 void gmem_vm_create(struct gmem_vm *gmem, u64 flags);
 void gmem_vm_free(struct gmem_vm *gmem);
 
-/*
- * Define a FIXTURE() with such a VM, to be run with memory that starts out
- * private and with memory that starts out shared.  Needs kvm_test_harness.h.
- */
-#define GMEM_TEST_SUITE(name)							\
-	FIXTURE(name) {								\
-		struct kvm_vcpu *vcpu;						\
-		struct kvm_vm *vm;						\
-		u8 *mem;							\
-		int fd;								\
-	};									\
-										\
-	FIXTURE_VARIANT(name) {							\
-		u64 flags;							\
-		u64 init_state;							\
-	};									\
-										\
-	FIXTURE_VARIANT_ADD(name, init_private) {				\
-		.flags = GUEST_MEMFD_FLAG_MMAP,					\
-		.init_state = ALL_PAGES,					\
-	};									\
-										\
-	FIXTURE_VARIANT_ADD(name, init_shared) {				\
-		.flags = GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED,	\
-		.init_state = 0,						\
-	};									\
-										\
-	FIXTURE_SETUP(name)							\
-	{									\
-		struct gmem_vm gmem;						\
-										\
-		gmem_vm_create(&gmem, variant->flags);				\
-		self->vcpu = gmem.vcpu;						\
-		self->vm = gmem.vm;						\
-		self->mem = gmem.mem;						\
-		self->fd = gmem.fd;						\
-	}									\
-										\
-	FIXTURE_TEARDOWN(name)							\
-	{									\
-		kvm_close(self->fd);						\
-		kvm_vm_free(self->vm);						\
-	}
-
 /* Whether VMs are in in-place mode without asking for it. */
 bool in_place_is_default(void);
 
@@ -164,6 +120,12 @@ void __guest_check(struct kvm_vcpu *vcpu, gva_t gva, int first, int nr, int gene
 void guest_fill(struct kvm_vcpu *vcpu, int first, int nr, int generation);
 void guest_check(struct kvm_vcpu *vcpu, int first, int nr, int generation);
 u64 guest_faults(struct kvm_vcpu *vcpu, int first, int nr);
+
+/*
+ * Have the guest read what may not be there to be read.  Returns the errno; if it
+ * isn't 0, the guest goes on with that read, i.e. guest_read() has to be next.
+ */
+int try_guest_read(struct kvm_vcpu *vcpu, gva_t gva);
 
 /* Have the guest read @gpa and verify that nothing is there for it. */
 void guest_read_mmio(struct kvm_vcpu *vcpu, gpa_t gpa);

@@ -159,6 +159,13 @@ u64 guest_read(struct kvm_vcpu *vcpu, gva_t gva)
 	return SYNC_FROM_GUEST_AND_READ(vcpu->vm, guest_val);
 }
 
+int try_guest_read(struct kvm_vcpu *vcpu, gva_t gva)
+{
+	guest_set(vcpu, GUEST_READ, gva, 0, 0, 0);
+
+	return _vcpu_run(vcpu) ? errno : 0;
+}
+
 void guest_read_mmio(struct kvm_vcpu *vcpu, gpa_t gpa)
 {
 	const u64 val = 0x5eedf00d5eedf00d;
@@ -321,8 +328,13 @@ long host_faults(u8 *mem, int first, int nr)
 
 u64 guest_faults(struct kvm_vcpu *vcpu, int first, int nr)
 {
-	u64 before = vcpu_get_stat(vcpu, pf_fixed);
+	u64 before;
 
+	/* Have the guest's own code faulted in, to not count that. */
+	guest_set(vcpu, GUEST_TOUCH, page_gpa(first), 0, 0, 0);
+	run_guest(vcpu);
+
+	before = vcpu_get_stat(vcpu, pf_fixed);
 	guest_set(vcpu, GUEST_TOUCH, page_gpa(first), 0, nr, 0);
 	run_guest(vcpu);
 
