@@ -318,36 +318,6 @@ static void vmm_set_state(struct vmm *vmm, u64 state)
 	TEST_ASSERT_EQ(vmm->state, state);
 }
 
-#define VMM_TEST_SUITE(name, layout)						\
-	static int name##_convert(struct vmm *vmm, int first, int nr, bool private); \
-										\
-	FIXTURE(name) {								\
-		struct vmm vmm;							\
-	};									\
-										\
-	FIXTURE_VARIANT(name) {							\
-		u64 flags;							\
-	};									\
-										\
-	FIXTURE_VARIANT_ADD(name, init_private) {				\
-		.flags = GUEST_MEMFD_FLAG_MMAP,					\
-	};									\
-										\
-	FIXTURE_VARIANT_ADD(name, init_shared) {				\
-		.flags = GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED,	\
-	};									\
-										\
-	FIXTURE_SETUP(name)							\
-	{									\
-		vmm_create(&self->vmm, variant->flags, layout, ARRAY_SIZE(layout)); \
-		self->vmm.convert = name##_convert;				\
-	}									\
-										\
-	FIXTURE_TEARDOWN(name)							\
-	{									\
-		vmm_free(&self->vmm);						\
-	}
-
 struct vcpu_thread {
 	struct vmm *vmm;
 	struct kvm_vcpu *vcpu;
@@ -469,7 +439,32 @@ static void run_converters(struct vmm *vmm, bool hold)
 		check_state(vmm->mem, vmm->state);
 }
 
-VMM_TEST_SUITE(stubborn, one_piece)
+FIXTURE(stubborn) {
+	struct vmm vmm;
+};
+
+FIXTURE_VARIANT(stubborn) {
+	u64 flags;
+};
+
+FIXTURE_VARIANT_ADD(stubborn, init_private) {
+	.flags = GUEST_MEMFD_FLAG_MMAP,
+};
+
+FIXTURE_VARIANT_ADD(stubborn, init_shared) {
+	.flags = GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED,
+};
+
+FIXTURE_SETUP(stubborn)
+{
+	vmm_create(&self->vmm, variant->flags, one_piece, ARRAY_SIZE(one_piece));
+	self->vmm.convert = stubborn_convert;
+}
+
+FIXTURE_TEARDOWN(stubborn)
+{
+	vmm_free(&self->vmm);
+}
 
 /* C2, C4, C5, C6: What isn't zeroed is wrong, unless it's zero by luck. */
 TEST_F(stubborn, garbage)
@@ -718,7 +713,32 @@ TEST_F(stubborn, hypercalls)
 	ASSERT_LT(0, self->vmm.nr_eagain);
 }
 
-VMM_TEST_SUITE(strict, three_pieces)
+FIXTURE(strict) {
+	struct vmm vmm;
+};
+
+FIXTURE_VARIANT(strict) {
+	u64 flags;
+};
+
+FIXTURE_VARIANT_ADD(strict, init_private) {
+	.flags = GUEST_MEMFD_FLAG_MMAP,
+};
+
+FIXTURE_VARIANT_ADD(strict, init_shared) {
+	.flags = GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED,
+};
+
+FIXTURE_SETUP(strict)
+{
+	vmm_create(&self->vmm, variant->flags, three_pieces, ARRAY_SIZE(three_pieces));
+	self->vmm.convert = strict_convert;
+}
+
+FIXTURE_TEARDOWN(strict)
+{
+	vmm_free(&self->vmm);
+}
 
 /* C5, C10, C18: One range for the guest, wherever it begins and ends. */
 TEST_F(strict, pieces)
@@ -808,7 +828,32 @@ TEST_F(strict, hypercalls)
 	ASSERT_EQ(0, self->vmm.nr_eagain);
 }
 
-VMM_TEST_SUITE(heedless, three_pieces)
+FIXTURE(heedless) {
+	struct vmm vmm;
+};
+
+FIXTURE_VARIANT(heedless) {
+	u64 flags;
+};
+
+FIXTURE_VARIANT_ADD(heedless, init_private) {
+	.flags = GUEST_MEMFD_FLAG_MMAP,
+};
+
+FIXTURE_VARIANT_ADD(heedless, init_shared) {
+	.flags = GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED,
+};
+
+FIXTURE_SETUP(heedless)
+{
+	vmm_create(&self->vmm, variant->flags, three_pieces, ARRAY_SIZE(three_pieces));
+	self->vmm.convert = heedless_convert;
+}
+
+FIXTURE_TEARDOWN(heedless)
+{
+	vmm_free(&self->vmm);
+}
 
 /* C4, C5, C10: What isn't converted stays, and does no harm but to the VMM. */
 TEST_F(heedless, hypercalls)

@@ -74,6 +74,33 @@ TEST_F(gmem, guest_touching)
 	guest_spin_stop(self->vm, thread);
 }
 
+/* C12, C13: A page that's punched out while the guest faults it in isn't the guest's afterwards. */
+TEST_F(gmem, punched_while_touched)
+{
+	const int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+	pthread_t thread;
+	u64 lap;
+	int i;
+
+	thread = guest_spin_start(self->vcpu);
+
+	for (i = 0; i < 100; i++) {
+		/* The guest gets its pages one by one, the next one is in flight. */
+		kvm_fallocate(self->fd, mode, 0, GMEM_SIZE);
+		while (nr_allocated(self->fd, self->mem, GMEM_SIZE) < 1 + i % NR_SPIN_PAGES)
+			;
+		kvm_fallocate(self->fd, mode, 0, GMEM_SIZE);
+
+		/* All that the guest has touched since is in the file. */
+		lap = guest_spin_laps(self->vm);
+		while (guest_spin_laps(self->vm) < lap + 2)
+			sched_yield();
+		ASSERT_EQ(NR_SPIN_PAGES, nr_allocated(self->fd, self->mem, GMEM_SIZE));
+	}
+
+	guest_spin_stop(self->vm, thread);
+}
+
 static int other_cpu(int not_this)
 {
 	cpu_set_t cpus;
@@ -128,7 +155,7 @@ TEST_F(gmem, many_mappings)
 	int gup_fd = gup_test_open(), pipe_fds[2], i;
 	char buf[PAGE_SIZE];
 	u64 error_page;
-	u8 *mems[1200];
+	u8 *mems[1100];
 
 	set_state(self->fd, 0);
 	for (i = 0; i < ARRAY_SIZE(mems); i++) {
@@ -157,9 +184,6 @@ TEST_F(gmem, many_mappings)
 	ASSERT_EQ(EAGAIN, try_private(self->fd, 0, NR_PAGES, &error_page));
 	ASSERT_EQ(10, error_page);
 	unsplice_page(pipe_fds, buf);
-
-	for (i = 0; i < ARRAY_SIZE(mems); i++)
-		ASSERT_EQ((ARRAY_SIZE(mems) - 1) & 0x7f, READ_ONCE(*mems[i]));
 	ASSERT_EQ(0, try_private(self->fd, 0, NR_PAGES, &error_page))
 		TH_LOG("page %lu", error_page);
 

@@ -212,7 +212,8 @@ bool in_place_is_default(void)
 	TEST_ASSERT_EQ(read(fd, &value, 1), 1);
 	kvm_close(fd);
 
-	TEST_ASSERT(value == 'Y' || value == 'N', "Unexpected value '%c' in " GMEM_PARAM_PATH, value);
+	TEST_ASSERT(value == 'Y' || value == 'N',
+		    "Unexpected value '%c' in " GMEM_PARAM_PATH, value);
 	return value == 'Y';
 }
 
