@@ -801,7 +801,7 @@ TEST(eintr)
 	int status, pid;
 	u8 *mem;
 
-	TEST_REQUIRE(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM));
+	require_in_place_vm();
 	converter = kvm_mmap(PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1);
 
 	for (nr = 1; nr <= 6; nr++) {

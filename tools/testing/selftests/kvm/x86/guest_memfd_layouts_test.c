@@ -163,6 +163,41 @@ TEST_F(gmem, holes)
 	free_gmem(fd, mem);
 }
 
+/* C15, C18: What an exit says of a page is true of that very page of the file. */
+TEST_F(gmem, memory_fault)
+{
+	const int first = 20, page = 30;
+	struct kvm_run *run = self->vcpu->run;
+	gpa_t gpa = GMEM_GPA2 + (page - first) * PAGE_SIZE;
+	int fd, r;
+	u8 *mem;
+
+	fd = create_filled(self->vm, variant->flags, &mem);
+	ASSERT_EQ(0, gmem_add_slot(self->vm, GMEM_SLOT2, GMEM_GPA2, NR_PAGES - first, fd, first));
+
+	/* Poison is what a software-protected VM's guest can't get past. */
+	r = poison_page(page_hva(mem, page));
+	if (r == EINVAL || r == EPERM)
+		SKIP(return, "No MADV_HWPOISON, needs CONFIG_MEMORY_FAILURE and root");
+	ASSERT_EQ(0, r);
+
+	/* All others have the other state, and poisoned pages don't change it. */
+	to_private(fd, 0, page);
+	to_private(fd, page + 1, NR_PAGES - page - 1);
+	ASSERT_EQ(EHWPOISON, try_guest_read(self->vcpu, gpa));
+	ASSERT_EQ(KVM_EXIT_MEMORY_FAULT, run->exit_reason);
+	ASSERT_EQ(0, run->memory_fault.flags);
+	ASSERT_EQ(gpa, run->memory_fault.gpa);
+	ASSERT_EQ(PAGE_SIZE, run->memory_fault.size);
+
+	/* A new page, and the guest goes on. */
+	kvm_fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, page * PAGE_SIZE, PAGE_SIZE);
+	ASSERT_EQ(0, guest_read(self->vcpu, gpa));
+
+	gmem_delete_slot(self->vm, GMEM_SLOT2);
+	free_gmem(fd, mem);
+}
+
 /*
  * C18: Memslots that are next to each other in the file, and of a single page: a
  * conversion reaches each of them, and none beside.

@@ -110,7 +110,7 @@ FIXTURE_SETUP(leaks)
 {
 	int i;
 
-	TEST_REQUIRE(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM));
+	require_in_place_vm();
 
 	if (!has_slab_objects(INODE_CACHE))
 		SKIP(return, "Can't count inodes, needs CONFIG_SLUB_DEBUG, sysfs and root");

@@ -1083,22 +1083,6 @@ TEST_F(pins, outlive)
 	holder_release(&self->holder);
 }
 
-/* Returns the errno.  The SIGBUS that poison sends to its finder is expected. */
-static int poison_page(void *mem)
-{
-	struct sigaction sa_old, sa = {
-		.sa_handler = expect_sigbus_handler,
-	};
-	int r = 0;
-
-	sigaction(SIGBUS, &sa, &sa_old);
-	if (!sigsetjmp(expect_sigbus_jmpbuf, 1))
-		r = madvise(mem, PAGE_SIZE, MADV_HWPOISON) ? errno : 0;
-	sigaction(SIGBUS, &sa_old, NULL);
-
-	return r;
-}
-
 /* C4, C6, C12, C25 */
 TEST_F(gmem, poisoned)
 {

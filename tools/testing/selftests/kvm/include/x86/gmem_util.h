@@ -50,6 +50,9 @@ static inline u64 pages(int first, int nr)
 
 extern const struct vm_shape in_place_shape;
 
+/* Skip the test if there's no such VM, for those that have children create it. */
+void require_in_place_vm(void);
+
 #define WORDS_PER_PAGE	(PAGE_SIZE / sizeof(u64))
 
 /* All words of a page have a value of their own, which changes with generation. */
@@ -166,6 +169,12 @@ u64 settled(u64 (*count)(void), u64 limit);
 
 /* Have the kernel's free pages be something that must not be seen. */
 void dirty_free_pages(void);
+
+/*
+ * Poison a page, which the host must have mapped, and take the SIGBUS for it.
+ * Returns the errno.
+ */
+int poison_page(void *mem);
 
 /*
  * A long-term pin by the kernel's gup_test.  gup_test_open() returns -1 if there

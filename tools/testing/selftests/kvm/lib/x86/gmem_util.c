@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -98,6 +99,13 @@ static void guest_code(void)
 		}
 		GUEST_SYNC(0);
 	}
+}
+
+void require_in_place_vm(void)
+{
+	TEST_REQUIRE(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM));
+
+	kvm_vm_free(____vm_create(in_place_shape));
 }
 
 void gmem_vm_create(struct gmem_vm *gmem, u64 flags)
@@ -460,6 +468,21 @@ void dirty_free_pages(void)
 	mem = kvm_mmap(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	memset(mem, 0x5a, size);
 	kvm_munmap(mem, size);
+}
+
+int poison_page(void *mem)
+{
+	struct sigaction sa_old, sa = {
+		.sa_handler = expect_sigbus_handler,
+	};
+	int r = 0;
+
+	sigaction(SIGBUS, &sa, &sa_old);
+	if (!sigsetjmp(expect_sigbus_jmpbuf, 1))
+		r = madvise(mem, PAGE_SIZE, MADV_HWPOISON) ? errno : 0;
+	sigaction(SIGBUS, &sa_old, NULL);
+
+	return r;
 }
 
 int gup_test_open(void)
