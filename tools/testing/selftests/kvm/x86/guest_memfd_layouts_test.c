@@ -175,7 +175,11 @@ TEST_F(gmem, memory_fault)
 	fd = create_filled(self->vm, variant->flags, &mem);
 	ASSERT_EQ(0, gmem_add_slot(self->vm, GMEM_SLOT2, GMEM_GPA2, NR_PAGES - first, fd, first));
 
-	/* Poison is what a software-protected VM's guest can't get past. */
+	/*
+	 * Poison is what a software-protected VM's guest can't get past, also if
+	 * the page is mapped already, and by way of nothing but the guest_memfd.
+	 */
+	__guest_check(self->vcpu, GMEM_GPA2, first, NR_PAGES - first, 1);
 	r = poison_page(page_hva(mem, page));
 	if (r == EINVAL || r == EPERM)
 		SKIP(return, "No MADV_HWPOISON, needs CONFIG_MEMORY_FAILURE and root");
