@@ -135,7 +135,7 @@ int main(int argc, char *argv[])
 	struct kvm_vm *vm;
 	int opt, fd;
 
-	TEST_REQUIRE(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM));
+	require_in_place_vm();
 
 	while ((opt = getopt(argc, argv, "hn:")) != -1) {
 		switch (opt) {
