@@ -9,7 +9,7 @@
 # and, from lab/base, base_package base_version base_suite base_member base_sha256 base_kernel base_tree base_epoch and
 # series (the series' directory, $top/$base_series).
 #
-# Offers: say, step, note, die, at_exit, run_logged, need, need_packages, need_disk, cores, lock, linux_version.
+# Offers: say, step, note, die, at_exit, run_logged, need, need_packages, need_disk, cores, lock, in_view, overlay, linux_version.
 #
 # Environment:
 #	LAB_START	when the command that the user gave began, in seconds since 1970; set here for all scripts below it
@@ -241,6 +241,25 @@ lock()
 	flock -n "$fd" && return
 	note "waiting for another script of this checkout (out/.lock-$1)"
 	flock "$fd"
+}
+
+# --- views --------------------------------------------------------------------------------------------------------------
+
+# in_view COMMAND...: becomes COMMAND, where that can mount what nobody else sees; call it in a subshell. As the first process of a PID
+# namespace it takes along all that it began when it ends; and it ends when this does.
+in_view()
+{
+	local user=()
+
+	[ "$(id -u)" -eq 0 ] || user=(--user --map-root-user)
+	exec unshare "${user[@]}" --mount-proc --pid --fork --kill-child=KILL "$@"
+}
+
+# overlay DIR SCRATCH [AT]: in a view: what is written to DIR from now on (or to AT, which shows DIR) goes to SCRATCH, an empty directory
+overlay()
+{
+	mkdir "$2/upper" "$2/work"
+	mount -t overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" overlay "${3:-$1}"
 }
 
 # --- Linux trees --------------------------------------------------------------------------------------------------------

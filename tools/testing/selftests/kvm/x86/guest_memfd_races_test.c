@@ -103,12 +103,8 @@ FIXTURE_SETUP(races)
 
 	self->vm = __vm_create_with_vcpus(in_place_shape, NR_VCPUS, NR_PAGES * 2,
 					  guest_write, self->vcpus);
-	self->fd = vm_create_guest_memfd(self->vm, GMEM_SIZE, GMEM_FLAGS);
-	vm_mem_add(self->vm, DEFAULT_VM_MEM_SRC, GMEM_GPA, GMEM_SLOT, NR_PAGES,
-		   KVM_MEM_GUEST_MEMFD, self->fd, 0);
+	self->fd = gmem_vm_add_memory(self->vm, GMEM_FLAGS);
 	self->mem = addr_gpa2hva(self->vm, GMEM_GPA);
-	virt_map(self->vm, GMEM_GPA, GMEM_GPA, NR_PAGES);
-	virt_map(self->vm, GMEM_GPA2, GMEM_GPA2, NR_PAGES);
 }
 
 FIXTURE_TEARDOWN(races)

@@ -71,7 +71,13 @@ static inline gpa_t page_gpa(int page)
 	return GMEM_GPA + page * PAGE_SIZE;
 }
 
-/* A VM with one vCPU, and a guest_memfd of GMEM_SIZE at GMEM_GPA. */
+/*
+ * Give @vm a guest_memfd of GMEM_SIZE at GMEM_GPA, mapped there by the guest, as
+ * is GMEM_GPA2.  Returns its fd.
+ */
+int gmem_vm_add_memory(struct kvm_vm *vm, u64 flags);
+
+/* A VM with one vCPU, and that memory. */
 struct gmem_vm {
 	struct kvm_vcpu *vcpu;
 	struct kvm_vm *vm;

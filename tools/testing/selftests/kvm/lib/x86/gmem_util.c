@@ -108,20 +108,27 @@ void require_in_place_vm(void)
 	kvm_vm_free(____vm_create(in_place_shape));
 }
 
+int gmem_vm_add_memory(struct kvm_vm *vm, u64 flags)
+{
+	int fd = vm_create_guest_memfd(vm, GMEM_SIZE, flags);
+
+	vm_mem_add(vm, DEFAULT_VM_MEM_SRC, GMEM_GPA, GMEM_SLOT, NR_PAGES,
+		   KVM_MEM_GUEST_MEMFD, fd, 0);
+
+	virt_map(vm, GMEM_GPA, GMEM_GPA, NR_PAGES);
+	virt_map(vm, GMEM_GPA2, GMEM_GPA2, NR_PAGES);
+
+	return fd;
+}
+
 void gmem_vm_create(struct gmem_vm *gmem, u64 flags)
 {
 	TEST_REQUIRE(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM));
 
 	gmem->vm = __vm_create_shape_with_one_vcpu(in_place_shape, &gmem->vcpu,
 						   NR_PAGES * 2, guest_code);
-	gmem->fd = vm_create_guest_memfd(gmem->vm, GMEM_SIZE, flags);
-
-	vm_mem_add(gmem->vm, DEFAULT_VM_MEM_SRC, GMEM_GPA, GMEM_SLOT, NR_PAGES,
-		   KVM_MEM_GUEST_MEMFD, gmem->fd, 0);
+	gmem->fd = gmem_vm_add_memory(gmem->vm, flags);
 	gmem->mem = addr_gpa2hva(gmem->vm, GMEM_GPA);
-
-	virt_map(gmem->vm, GMEM_GPA, GMEM_GPA, NR_PAGES);
-	virt_map(gmem->vm, GMEM_GPA2, GMEM_GPA2, NR_PAGES);
 }
 
 void gmem_vm_free(struct gmem_vm *gmem)
