@@ -3,7 +3,7 @@
 # The front door: each target is a line into lab/, where a script says what it does and what it takes. What stands behind a target on the
 # command line (make run INPUT=file) reaches the script.
 
-.PHONY: help run test matrix unit mutants kernel tree series series-check export check clean
+.PHONY: help run test matrix unit mutants regress bisect kernel tree series series-check export check clean
 .NOTPARALLEL:
 
 # Every step says how long ago this began.
@@ -32,6 +32,12 @@ unit: ## the tests that need no kernel: gmem_attributes in userspace, with ASan 
 mutants: ## put deliberate bugs into KVM, one at a time; ends in "N killed, N survived"
 	@lab/mutants
 
+regress: ## Linux's own KVM selftests on the base and on the series, all modes, with and without nested paging; prints what differs
+	@lab/regress
+
+bisect: ## does every patch of the series build? (PATCHES="FIRST LAST": only these)
+	@lab/bisect $(PATCHES)
+
 kernel: tree ## build the kernel of a FLAVOUR
 	@lab/kernel $(FLAVOUR)
 
@@ -55,6 +61,7 @@ clean: ## remove what was built (out/), but not linux/, which may hold work
 
 #: INPUT=file	what make run hands to the guest
 #: FLAVOUR=name	what make kernel builds: a line of lab/configs/flavours (debug)
+#: BOOTS="..."	make test, make regress: only these boots
 #: LINUX_TARBALL=file	for make tree without Debian or offline: a tarball of the Linux that lab/base names
 #: LINUX_TREE=dir	the same, unpacked
 #: ACCEPT_NEWER=1	take a later stable release than that; the patches must apply without fuzz
