@@ -3,7 +3,7 @@
 # The front door: each target is a line into lab/, where a script says what it does and what it takes. What stands behind a target on the
 # command line (make run INPUT=file) reaches the script.
 
-.PHONY: help run test matrix unit mutants regress bisect kernel tree series series-check export check clean
+.PHONY: help run test matrix unit mutants regress kernel builds bisect tree series series-check export check clean
 .NOTPARALLEL:
 
 # Every step says how long ago this began.
@@ -35,11 +35,14 @@ mutants: ## put deliberate bugs into KVM, one at a time; ends in "N killed, N su
 regress: ## Linux's own KVM selftests on the base and on the series, all modes, with and without nested paging; prints what differs
 	@lab/regress
 
-bisect: ## does every patch of the series build? (PATCHES="FIRST LAST": only these)
-	@lab/bisect $(PATCHES)
-
 kernel: tree ## build the kernel of a FLAVOUR
 	@lab/kernel $(FLAVOUR)
+
+builds: tree ## compile KVM in every configuration that matters, with W=1; ends in "N built, N failed, N skipped"
+	@lab/builds $(BUILDS)
+
+bisect: ## does every patch of the series build? (PATCHES="FIRST LAST": only these)
+	@lab/bisect $(PATCHES)
 
 tree: ## lay out linux/: the base, and the series on top as commits
 	@lab/tree
@@ -62,6 +65,7 @@ clean: ## remove what was built (out/), but not linux/, which may hold work
 #: INPUT=file	what make run hands to the guest
 #: FLAVOUR=name	what make kernel builds: a line of lab/configs/flavours (debug)
 #: BOOTS="..."	make test, make regress: only these boots
+#: BUILDS="name ..."	what make builds compiles: lines of lab/configs/builds (all of them)
 #: LINUX_TARBALL=file	for make tree without Debian or offline: a tarball of the Linux that lab/base names
 #: LINUX_TREE=dir	the same, unpacked
 #: ACCEPT_NEWER=1	take a later stable release than that; the patches must apply without fuzz

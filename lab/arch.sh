@@ -39,8 +39,22 @@ arch()
 
 has_toolchain()
 {
+	local root=()
+
 	[ "$1" = gcc ] && [ -n "$triplet" ] || return 0
-	command -v "$triplet-gcc" >/dev/null || [ -n "$(apt-cache policy "gcc-$triplet" 2>/dev/null | sed -n 's/^ *Candidate: \([^(]\)/\1/p')" ]
+	! command -v "$triplet-gcc" >/dev/null || return 0
+	command -v apt-get >/dev/null || return 1
+	# What is known of the archive may be nothing yet. Every Debian has a compiler for s390.
+	if ! in_archive gcc-s390x-linux-gnu; then
+		[ "$(id -u)" -eq 0 ] || root=(sudo -n)
+		try_logged apt-update lab_apt update || return 1
+	fi
+	in_archive "gcc-$triplet"
+}
+
+in_archive()
+{
+	[ -n "$(apt-cache policy "$1" 2>/dev/null | sed -n 's/^ *Candidate: \([^(]\)/\1/p')" ]
 }
 
 need_toolchain()
