@@ -8,7 +8,7 @@
 
 # Every step says how long ago this began.
 export LAB_START := $(or $(LAB_START),$(shell date +%s))
-FLAVOUR ?= debug
+FLAVOUR ?= $(if $(filter arm64,$(ARCH)),arm64,debug)
 
 help: ## what there is (this)
 	@echo 'Private and shared memory of a confidential VM, converted in place: a patch series for Linux, and its lab.'
@@ -62,8 +62,9 @@ check: ## all that can be checked without a boot; silent if all is well
 clean: ## remove what was built (out/), but not linux/, which may hold work
 	@lab/clean
 
+#: ARCH=arm64	make test: VMs without private memory, on the EL2 that QEMU emulates
 #: INPUT=file	what make run hands to the guest
-#: FLAVOUR=name	what make kernel builds: a line of lab/configs/flavours (debug)
+#: FLAVOUR=name	what make kernel builds: a line of lab/configs/flavours (debug, or arm64 with ARCH=arm64)
 #: BOOTS="..."	make test, make regress: only these boots
 #: BUILDS="name ..."	what make builds compiles: lines of lab/configs/builds (all of them)
 #: LINUX_TARBALL=file	for make tree without Debian or offline: a tarball of the Linux that lab/base names

@@ -6,6 +6,7 @@
 #	arch ARCH		ARCH is the kernel's name of one: x86_64 i386 arm64 s390 riscv powerpc loongarch. Sets
 #				kbuild_arch, srcarch	the kernel's ARCH and the directory below arch/
 #				triplet			the GNU name of it, empty for this machine's own
+#				arch_suffix		what directories for it end in, empty for this machine's own
 #				image, kvm_modules	what a build makes, below its directory
 #	need_toolchain gcc|clang
 #				installs what builds a kernel for it, and sets
@@ -17,10 +18,11 @@ llvm=19		# Debian 12 and 13 both have it; Linux 7.3 wants at least 17.0.1
 
 arch()
 {
-	kbuild_arch=$1 srcarch=$1 triplet='' image='' kvm_modules=()
+	kbuild_arch=$1 srcarch=$1 triplet='' arch_suffix=-$1 image='' kvm_modules=()
 	case $1 in
 	x86_64 | i386)
 		srcarch=x86
+		arch_suffix=''
 		image=arch/x86/boot/bzImage
 		kvm_modules=(virt/lib/irqbypass.ko arch/x86/kvm/kvm{,-amd,-intel}.ko)
 		;;
@@ -32,7 +34,7 @@ arch()
 	riscv) triplet=riscv64-linux-gnu ;;
 	powerpc) triplet=powerpc64le-linux-gnu ;;
 	loongarch) triplet=loongarch64-linux-gnu ;;
-	*) die "the lab knows no architecture '$1'" ;;
+	*) die "the lab knows no architecture '$1'; it knows x86_64 i386 arm64 s390 riscv powerpc loongarch" ;;
 	esac
 	[ "$(uname -m)" = x86_64 ] || die "this machine is $(uname -m); the lab builds and runs on x86-64"
 }

@@ -13,6 +13,8 @@
 #
 # Environment:
 #	LAB_START	when the command that the user gave began, in seconds since 1970; set here for all scripts below it
+#	ARCH		the architecture to run on: x86_64 (the default) or arm64. The scripts have it as LAB_ARCH; makes of the
+#			kernel's are always told theirs
 #	LAB_QUIET	if not empty, step and note and run_logged print nothing, unless something fails
 #	HAVE_PACKAGES	if not empty, nothing is installed: the user answers for what need_packages names
 
@@ -20,6 +22,10 @@ set -Eeuo pipefail
 export LC_ALL=C.UTF-8
 # What the user's make was told is not for the kernel's.
 unset MAKEFLAGS MFLAGS MAKEOVERRIDES MAKELEVEL
+LAB_ARCH=${ARCH:-${LAB_ARCH:-x86_64}}
+[ "$LAB_ARCH" != x86 ] || LAB_ARCH=x86_64
+export LAB_ARCH
+unset ARCH
 umask 022
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
