@@ -9,7 +9,8 @@
 # and, from lab/base, base_package base_version base_suite base_member base_sha256 base_kernel base_tree base_epoch and
 # series (the series' directory, $top/$base_series).
 #
-# Offers: say, step, note, die, at_exit, run_logged, need, need_packages, need_disk, cores, lock, in_view, overlay, linux_version.
+# Offers: say, step, note, die, at_exit, run_logged, need, need_packages, need_disk, cores, lock, lines, matches, in_view, overlay,
+# linux_version.
 #
 # Environment:
 #	LAB_START	when the command that the user gave began, in seconds since 1970; set here for all scripts below it
@@ -247,6 +248,28 @@ lock()
 	flock -n "$fd" && return
 	note "waiting for another script of this checkout (out/.lock-$1)"
 	flock "$fd"
+}
+
+# --- lists of boots and tests -------------------------------------------------------------------------------------------
+
+# lines KIND: the lines of $list that begin with that word, without it
+lines()
+{
+	# shellcheck disable=SC2154 # the script's
+	sed -nE "s/^${1}[[:space:]]+//p" "$list"
+}
+
+# matches WORD PATTERN[,PATTERN...]
+matches()
+{
+	local pattern patterns
+
+	IFS=, read -ra patterns <<<"$2"
+	for pattern in "${patterns[@]}"; do
+		# shellcheck disable=SC2053 # they are patterns
+		[[ $1 = $pattern ]] && return
+	done
+	return 1
 }
 
 # --- views --------------------------------------------------------------------------------------------------------------
