@@ -262,10 +262,10 @@ lines()
 # matches WORD PATTERN[,PATTERN...]
 matches()
 {
-	local pattern patterns
+	local pattern alternatives
 
-	IFS=, read -ra patterns <<<"$2"
-	for pattern in "${patterns[@]}"; do
+	IFS=, read -ra alternatives <<<"$2"
+	for pattern in "${alternatives[@]}"; do
 		# shellcheck disable=SC2053 # they are patterns
 		[[ $1 = $pattern ]] && return
 	done
