@@ -7,7 +7,6 @@
  * The clauses that the tests' comments name, e.g. C4, are those of
  * Documentation/virt/kvm/guest_memfd.rst.
  */
-#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
