@@ -63,16 +63,15 @@ need_toolchain()
 {
 	local ccache=
 
-	need gcc:gcc /usr/include/stdio.h:libc6-dev make:make flex:flex bison:bison bc:bc /usr/include/gelf.h:libelf-dev perl:perl
 	! command -v ccache >/dev/null || ccache="ccache "
 	toolchain=(ARCH="$kbuild_arch")
 	if [ "$1" = clang ]; then
-		need clang-$llvm:clang-$llvm ld.lld-$llvm:lld-$llvm llvm-ar-$llvm:llvm-$llvm
+		need toolchain-clang
 		toolchain+=("LLVM=-$llvm" "CC=${ccache}clang-$llvm")
 		toolchain_name="${ccache}clang $(clang-$llvm -dumpversion)"
 		return
 	fi
-	[ -z "$triplet" ] || need "$triplet-gcc:gcc-$triplet"
+	if [ -n "$triplet" ]; then need toolchain-cross; else need toolchain-gcc; fi
 	toolchain+=(CROSS_COMPILE="${triplet:+$triplet-}" CC="$ccache${triplet:+$triplet-}gcc")
 	toolchain_name="$ccache${triplet:+$triplet-}gcc $("${triplet:+$triplet-}gcc" -dumpfullversion)"
 }

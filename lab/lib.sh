@@ -9,15 +9,13 @@
 # and, from lab/base, base_package base_version base_suite base_member base_sha256 base_kernel base_tree base_epoch and
 # series (the series' directory, $top/$base_series).
 #
-# Offers: say, step, note, die, at_exit, run_logged, need, need_packages, need_disk, cores, lock, lines, matches, in_view, overlay,
-# linux_version.
+# Offers: say, step, note, die, at_exit, run_logged, need, need_disk, cores, lock, lines, matches, in_view, overlay, linux_version.
 #
 # Environment:
 #	LAB_START	when the command that the user gave began, in seconds since 1970; set here for all scripts below it
 #	ARCH		the architecture to run on: x86_64 (the default) or arm64. The scripts have it as LAB_ARCH; makes of the
 #			kernel's are always told theirs
 #	LAB_QUIET	if not empty, step and note and run_logged print nothing, unless something fails
-#	HAVE_PACKAGES	if not empty, nothing is installed: the user answers for what need_packages names
 
 set -Eeuo pipefail
 export LC_ALL=C.UTF-8
@@ -165,53 +163,71 @@ run_logged()
 
 # --- what a machine must have -------------------------------------------------------------------------------------------
 
-# need TOOL:PACKAGE...: TOOL is a command, or a file if it begins with '/'; the Debian package is installed if it is missing
+# need NAME...: what these lines of lab/needs list; installed if it is missing
 need()
 {
-	local pair missing=() packages=()
+	local pair pairs missing=() packages=()
 
-	for pair; do
-		case $pair in
-		/*) [ -e "${pair%%:*}" ] || { missing+=("${pair%%:*}") && packages+=("${pair##*:}"); } ;;
-		*) command -v "${pair%%:*}" >/dev/null || { missing+=("${pair%%:*}") && packages+=("${pair##*:}"); } ;;
-		esac
+	mapfile -t pairs < <(needs_of "$@" | awk '!seen[$0]++')
+	for pair in "${pairs[@]}"; do
+		[ "$pair" != - ] || die "lab/needs has no line '$*', or one that it refers to"
+		has "${pair%:*}" || { missing+=("${pair%:*}") && packages+=("${pair##*:}"); }
 	done
 	[ ${#missing[@]} -gt 0 ] || return 0
 	command -v apt-get >/dev/null ||
 		die "missing on this machine: ${missing[*]} (Debian's packages: ${packages[*]}); install them and run this again"
-	HAVE_PACKAGES='' need_packages "${packages[@]}"
-	for pair; do
-		case $pair in
-		/*) [ -e "${pair%%:*}" ] ;;
-		*) hash -r && command -v "${pair%%:*}" >/dev/null ;;
-		esac || die "package ${pair##*:} is installed, but ${pair%%:*} is still missing"
+	install_packages "${packages[@]}"
+	for pair in "${pairs[@]}"; do
+		has "${pair%:*}" || die "package ${pair##*:} is installed, but ${pair%:*} is still missing"
 	done
 }
 
-# need_packages PACKAGE...: Debian packages, installed if they are not there. Where there is a command or a file to look for, use
-# need: it works on other distributions too.
-need_packages()
+# needs_of NAME...: TOOL:PACKAGE, one a line; - for a name that lab/needs doesn't have
+needs_of()
 {
-	local package missing=() root=()
+	local name line item
 
-	[ -z "${HAVE_PACKAGES:-}" ] || return 0
-	command -v apt-get >/dev/null ||
-		die "this machine isn't Debian: install what corresponds to $*, and run this again with HAVE_PACKAGES=1"
-	for package; do
-		[ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null)" = "ii " ] || missing+=("$package")
+	for name; do
+		line=$(sed -nE "s/^${name}[[:space:]]+//p" "$lab/needs")
+		[ -n "$line" ] || echo -
+		for item in $line; do
+			item=${item//\{arch\}/$LAB_ARCH}
+			item=${item//\{triplet\}/${triplet:-}}
+			item=${item//\{llvm\}/${llvm:-}}
+			case $item in
+			-) ;;
+			@*) needs_of "${item#@}" ;;
+			*) printf '%s\n' "$item" ;;
+			esac
+		done
 	done
-	[ ${#missing[@]} -gt 0 ] || return 0
+}
+
+# has TOOL: a command, /FILE or <HEADER>
+has()
+{
+	case $1 in
+	/*) [ -e "$1" ] ;;
+	\<*) gcc -E -x c - <<<"#include $1" >/dev/null 2>&1 ;;
+	*) hash -r && command -v "$1" >/dev/null ;;
+	esac
+}
+
+# install_packages PACKAGE...
+install_packages()
+{
+	local root=()
 
 	if [ "$(id -u)" -ne 0 ]; then
 		root=(sudo -n)
 		{ command -v sudo && sudo -n true; } >/dev/null 2>&1 ||
-			die "missing packages; as root: apt-get install ${missing[*]}"
+			die "missing packages; as root: apt-get install $*"
 	fi
-	step "installing: ${missing[*]}"
+	step "installing: $*"
 	# What is known of the archive may be nothing yet, or too old: then a look at it, and once more.
-	lab_apt -s install "${missing[@]}" >/dev/null 2>&1 && try_logged apt-install lab_apt install "${missing[@]}" && return
+	lab_apt -s install "$@" >/dev/null 2>&1 && try_logged apt-install lab_apt install "$@" && return
 	run_logged apt-update lab_apt update
-	run_logged apt-install lab_apt install "${missing[@]}"
+	run_logged apt-install lab_apt install "$@"
 }
 
 lab_apt()

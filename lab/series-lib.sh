@@ -14,7 +14,7 @@
 # shellcheck source=lab/lib.sh
 [ -n "${top:-}" ] || . "$(dirname "$0")/lib.sh"
 
-need git:git
+need git
 
 # Nothing of the user's git may change what git writes here, or run: neither the repository that a hook runs in, nor settings.
 # linux/'s own settings lose against these too.
