@@ -3,7 +3,7 @@
 # The front door: each target is a line into lab/, where a script says what it does and what it takes. What stands behind a target on the
 # command line (make run INPUT=file) reaches the script.
 
-.PHONY: help run test matrix unit mutants regress kernel builds bisect tree series series-check export check clean
+.PHONY: help run test matrix unit mutants regress kernel builds bisect tree series series-check export docs check clean
 .NOTPARALLEL:
 
 # Every step says how long ago this began.
@@ -55,6 +55,9 @@ series-check: ## do the repository and linux/ agree? (silent if so)
 
 export: ## write the series to out/, ready for git am and for the list
 	@lab/export
+
+docs: ## make lab/docs/clauses.md, and build Linux's documents on KVM as HTML
+	@lab/documents
 
 check: ## all that can be checked without a boot; silent if all is well
 	@lab/check
