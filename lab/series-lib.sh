@@ -60,6 +60,85 @@ read_series()
 	done <"$series/series"
 }
 
+# read_parts: what the cover letter says of the parts of the series, behind read_series. It may have a section for each,
+#
+#	[name] Subject of the part's own cover letter
+#	First: title of its first patch
+#	For: entries of Linux's MAINTAINERS, separated by ;
+#	On: names of the parts that it needs, or -
+#
+#	Text
+#
+# A part goes from its first patch up to the next part's. It is found by the title, so that it stays what it is when patches get other
+# numbers. Sets the array parts to the names, in the order of the patches, and part_first and part_last (from 0), part_subject, part_for and
+# part_on by name. Dies if a section does not say what the series has.
+read_parts()
+{
+	local i name last='' patch titles=()
+
+	parts=()
+	# shellcheck disable=SC2034 # part_subject is for the scripts that source this
+	declare -gA part_first=() part_last=() part_subject=() part_for=() part_on=()
+	for patch in "${patches[@]}"; do
+		titles+=("$(sed -n 's/^Subject: \[PATCH\] //p; /^$/q' "$series/$patch")")
+	done
+	while read -r name; do
+		part_subject[$name]=$(part_text "$name" | sed -n 1p)
+		part_for[$name]=$(part_text "$name" | sed -n 's/^For: //p; /^$/q')
+		part_on[$name]=$(part_text "$name" | sed -n 's/^On: //p; /^$/q')
+		[[ -n ${part_for[$name]} && -n ${part_on[$name]} ]] || die "$base_series/cover-letter: the section [$name] has no line 'For: ...' or 'On: ...'"
+		for i in "${!titles[@]}"; do
+			[ "First: ${titles[i]}" != "$(part_text "$name" | grep -m 1 '^First: ')" ] || part_first[$name]=$i
+		done
+		[ -n "${part_first[$name]:-}" ] ||
+			die "$base_series/cover-letter: the part [$name] begins with a patch that the series doesn't have; $(part_text "$name" | grep -m 1 '^First: ' || echo "it has no line 'First: '")"
+	done < <(sed -nE 's/^\[([a-z][a-z0-9-]*)\] .*/\1/p' "$series/cover-letter")
+	[ ${#part_first[@]} -gt 0 ] || return 0
+
+	mapfile -t parts < <(for name in "${!part_first[@]}"; do echo "${part_first[$name]} $name"; done | sort -n | cut -d ' ' -f 2)
+	[ "${part_first[${parts[0]}]}" -eq 0 ] || die "$base_series/cover-letter: ${patches[0]} is in no part; the first one, [${parts[0]}], begins behind it"
+	for name in "${parts[@]}"; do
+		[ -z "$last" ] || part_last[$last]=$((part_first[$name] - 1))
+		last=$name
+	done
+	part_last[$last]=$((${#patches[@]} - 1))
+	for name in "${parts[@]}"; do
+		[ "${part_first[$name]}" -le "${part_last[$name]}" ] || die "$base_series/cover-letter: two parts begin with ${patches[${part_first[$name]}]}"
+		for last in ${part_on[$name]/#-/}; do
+			[ -n "${part_first[$last]:-}" ] || die "$base_series/cover-letter: [$name] is on [$last], and there is no such part"
+			[ "${part_first[$last]}" -lt "${part_first[$name]}" ] || die "$base_series/cover-letter: [$name] is on [$last], which comes behind it in the series"
+		done
+	done
+}
+
+# part_text NAME: its section of the cover letter, from the subject on; with -, what stands before the first of them
+part_text()
+{
+	awk -v name="$1" '
+		BEGIN { on = name == "-" }
+		match($0, /^\[[a-z][a-z0-9-]*\] /) {
+			on = $1 == "[" name "]"
+			if (on)
+				print substr($0, RLENGTH + 1)
+			next
+		}
+		on' "$series/cover-letter"
+}
+
+# below NAME: the parts that it is on, and what those are on, in the order of the patches
+below()
+{
+	local name wanted=" $1 " i
+
+	for ((i = ${#parts[@]} - 1; i >= 0; i--)); do
+		name=${parts[i]}
+		[[ $wanted != *" $name "* ]] || wanted+="${part_on[$name]/#-/} "
+	done
+	for name in "${parts[@]}"; do
+		[ "$name" = "$1" ] || [[ $wanted != *" $name "* ]] || echo "$name"
+	done
+}
+
 # split_patch FILE DIR: takes a patch of the series apart: DIR/name, DIR/email, DIR/subject, DIR/body, DIR/message, DIR/diff (may be empty)
 split_patch()
 {
