@@ -74,24 +74,25 @@ read_series()
 # part_on by name. Dies if a section does not say what the series has.
 read_parts()
 {
-	local i name last='' patch titles=()
+	local i name first last='' patch titles=()
 
 	parts=()
-	# shellcheck disable=SC2034 # part_subject is for the scripts that source this
 	declare -gA part_first=() part_last=() part_subject=() part_for=() part_on=()
 	for patch in "${patches[@]}"; do
-		titles+=("$(sed -n 's/^Subject: \[PATCH\] //p; /^$/q' "$series/$patch")")
+		titles+=("$(sed -n '/^$/q; s/^Subject: \[PATCH\] //p' "$series/$patch")")
 	done
 	while read -r name; do
+		# shellcheck disable=SC2034 # part_subject is for the scripts that source this
 		part_subject[$name]=$(part_text "$name" | sed -n 1p)
-		part_for[$name]=$(part_text "$name" | sed -n 's/^For: //p; /^$/q')
-		part_on[$name]=$(part_text "$name" | sed -n 's/^On: //p; /^$/q')
+		part_for[$name]=$(part_line "$name" For)
+		part_on[$name]=$(part_line "$name" On)
+		first=$(part_line "$name" First)
 		[[ -n ${part_for[$name]} && -n ${part_on[$name]} ]] || die "$base_series/cover-letter: the section [$name] has no line 'For: ...' or 'On: ...'"
 		for i in "${!titles[@]}"; do
-			[ "First: ${titles[i]}" != "$(part_text "$name" | grep -m 1 '^First: ')" ] || part_first[$name]=$i
+			[ "${titles[i]}" != "$first" ] || part_first[$name]=$i
 		done
 		[ -n "${part_first[$name]:-}" ] ||
-			die "$base_series/cover-letter: the part [$name] begins with a patch that the series doesn't have; $(part_text "$name" | grep -m 1 '^First: ' || echo "it has no line 'First: '")"
+			die "$base_series/cover-letter: the part [$name] begins with a patch that the series doesn't have; First: $first"
 	done < <(sed -nE 's/^\[([a-z][a-z0-9-]*)\] .*/\1/p' "$series/cover-letter")
 	[ ${#part_first[@]} -gt 0 ] || return 0
 
@@ -123,6 +124,12 @@ part_text()
 			next
 		}
 		on' "$series/cover-letter"
+}
+
+# part_line NAME KEY: what a line "KEY: ..." at the beginning of its section says
+part_line()
+{
+	part_text "$1" | awk -v key="$2: " '/^$/ { past = 1 } !past && index($0, key) == 1 { print substr($0, length(key) + 1) }'
 }
 
 # below NAME: the parts that it is on, and what those are on, in the order of the patches
