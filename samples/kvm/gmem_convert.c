@@ -21,10 +21,8 @@
  * host from their private memory.  SEV-SNP and TDX VMs are created differently,
  * but convert by the same calls.
  *
- * What to copy:
- *   create_vm()	how to get a VM that converts in place
- *   set_private()	a conversion, and what to do about its errors
- *   run_guest()	the exits by which a guest asks for a conversion
+ * What a VMM has to do for in-place conversion is in gmem_memory.c, which is meant
+ * to be copied.  The rest, i.e. this file, is the demonstration.
  */
 #define _GNU_SOURCE
 #include <cpuid.h>
@@ -50,10 +48,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PAGE_SIZE	4096ULL
+#include "gmem_memory.h"
+
+#define PAGE_SIZE	GMEM_PAGE_SIZE
 #define PAGE_ALIGN(x)	(((x) + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1))
 #define MAX_FILE_SIZE	(64ULL << 20)
-#define MAX_TRIES	100
 
 /*
  * Guest physical memory, one memslot from 0 on: so an offset in the guest_memfd
@@ -304,12 +303,10 @@ struct range {
 struct vm {
 	bool in_place;
 	int kvm_fd, fd, vcpu_fd;
-	int gmem_fd;
-	int memfd;		/* with two backings: the shared pages */
+	struct gmem_memory memory;
+	int memfd;		/* with two backings: the shared pages, mapped at memory.mem */
 	struct kvm_run *run;
-	__u8 *mem;
 	__u64 size;
-	bool *is_private;	/* per page: KVM cannot be asked, a VMM keeps its own */
 	struct range ranges[NR_RANGES];
 	const char *states[NR_RANGES][3];	/* at the start, when hashed, at the end */
 	int nr_steps;
@@ -332,12 +329,18 @@ struct vm {
 	__ret;								\
 })
 
+/* Where the VMM has the page at @gpa, if it is shared */
+static void *host_ptr(struct vm *vm, __u64 gpa)
+{
+	return (__u8 *)vm->memory.mem + gpa;
+}
+
 static __u64 count_shared(struct vm *vm, const struct range *r)
 {
 	__u64 pages = 0, i;
 
 	for (i = 0; i < r->size; i += PAGE_SIZE)
-		pages += !vm->is_private[(r->gpa + i) / PAGE_SIZE];
+		pages += !vm->memory.is_private[(r->gpa + i) / PAGE_SIZE];
 	return pages;
 }
 
@@ -437,7 +440,7 @@ static void record(struct vm *vm, enum figure which, __s64 value)
 
 static void sample_memory(struct vm *vm)
 {
-	__s64 gmem = file_pages(vm->gmem_fd), memfd = file_pages(vm->memfd);
+	__s64 gmem = file_pages(vm->memory.fd), memfd = file_pages(vm->memfd);
 	__s64 kvm_pte = kvm_pte_kb();
 	struct rusage usage = { };
 
@@ -479,7 +482,7 @@ static __u64 count_mapped(struct vm *vm, const struct range *r)
 
 	sigaction(SIGBUS, &action, &old);
 	for (i = 0; i < r->size; i += PAGE_SIZE)
-		pages += can_touch(vm->mem + r->gpa + i);
+		pages += can_touch(host_ptr(vm, r->gpa + i));
 	sigaction(SIGBUS, &old, NULL);
 	return pages;
 }
@@ -498,7 +501,7 @@ static __s64 count_refused(struct vm *vm, const struct range *r)
 	memset(untouched, 0xa5, PAGE_SIZE);
 	for (i = 0; i < r->size; i += PAGE_SIZE) {
 		memset(buf, 0xa5, PAGE_SIZE);
-		remote.iov_base = vm->mem + r->gpa + i;
+		remote.iov_base = host_ptr(vm, r->gpa + i);
 		if (process_vm_readv(getpid(), &local, 1, &remote, 1, 0) >= 0)
 			continue;
 		if (errno != EFAULT)
@@ -564,7 +567,7 @@ static void print_states(struct vm *vm)
  */
 static void pin_page(struct vm *vm, const struct range *r, __u64 gpa)
 {
-	struct iovec iov = { vm->mem + gpa, PAGE_SIZE };
+	struct iovec iov = { host_ptr(vm, gpa), PAGE_SIZE };
 	struct io_uring_params params = { };
 	const char *how = "registered with io_uring";
 
@@ -583,12 +586,9 @@ static void pin_page(struct vm *vm, const struct range *r, __u64 gpa)
 	print_step(vm, "VMM", "pins one page", r, NULL, "0x%llx is %s", gpa, how);
 }
 
-/* Let go of the page at @gpa.  False: it is not this VMM that holds it. */
-static bool unpin_page(struct vm *vm, const struct range *r, __u64 gpa)
+/* Let go of the page. */
+static void unpin_page(struct vm *vm, const struct range *r)
 {
-	if (!vm->pinned || vm->pin_gpa != gpa)
-		return false;
-
 	/* To close the ring unpins the page as well, but some time after close(). */
 	if (vm->pin_fds[1] < 0)
 		syscall(__NR_io_uring_register, vm->pin_fds[0], IORING_UNREGISTER_BUFFERS, NULL, 0);
@@ -597,18 +597,15 @@ static bool unpin_page(struct vm *vm, const struct range *r, __u64 gpa)
 	close(vm->pin_fds[0]);
 	vm->pinned = false;
 	print_step(vm, "VMM", "unpins it and tries again", r, NULL, "ok");
-	return true;
 }
 
 /* EAGAIN names the very page, and no page of the range has changed. */
-static void show_again(struct vm *vm, const char *who, const struct range *r, __u64 error_offset)
+static void show_again(struct vm *vm, const char *who, const struct range *r)
 {
 	__u64 mapped;
 
 	print_step(vm, who, "has it made private", r, state_of(vm, r),
-		   "EAGAIN, error_offset 0x%llx", error_offset);
-	if (!vm->pinned || error_offset != vm->pin_gpa)
-		errx(1, "that is not the page that was pinned");
+		   "EAGAIN, error_offset 0x%llx", vm->pin_gpa);
 
 	mapped = count_mapped(vm, r);
 	print_step(vm, "VMM", "reads it through its mapping", r, NULL,
@@ -619,57 +616,33 @@ static void show_again(struct vm *vm, const char *who, const struct range *r, __
 }
 
 /*
- * Convert memory in place: @gpa and @size are in @r.
- *
- * It is all or nothing: after an error, every page is what it was.  Only EAGAIN is
- * worth another try, and only when something is done about it first: somebody has
- * a reference to the page at error_offset, and could go on to read or write what
- * is to be the guest's own.  If it is this VMM (by a registered buffer, a mapping
- * for DMA, vhost, I/O in flight), here is where to end it: start no new I/O there,
- * wait for what is in flight, then unmap and unpin.  If it is not, it may be a
- * reference that passes soon; but do not try for ever, for the guest waits, and
- * maybe nobody lets go.
- *
- * The same struct serves again: error_offset is ignored on input.
- *
- * To shared, there is nobody to wait for, and no EAGAIN.
+ * Convert in place.  A VMM that means to convert lets go of the memory first, see
+ * gmem_set_private().  This one has kept a page, to show what happens then.
  */
 static int set_private(struct vm *vm, const char *who, const struct range *r, __u64 gpa,
-		       __u64 size, bool private)
+		       __u64 pages, bool private)
 {
-	struct kvm_memory_attributes2 attrs = {
-		.offset = gpa,
-		.size = size,
-		.attributes = private ? KVM_MEMORY_ATTRIBUTE_PRIVATE : 0,
-	};
-	int try;
+	__u64 error_gpa;
+	int ret;
 
-	for (try = 0; try < MAX_TRIES; try++) {
-		if (!ioctl(vm->gmem_fd, KVM_SET_MEMORY_ATTRIBUTES2, &attrs))
-			return 0;
-		if (errno == EHWPOISON)
-			errx(1, "page 0x%llx is broken: punch it out", attrs.error_offset);
-		if (errno == ENOMEM)
-			errx(1, "no memory to note the state of 0x%llx", attrs.error_offset);
-		if (errno == EIO)
-			errx(1, "only the process that created the VM may convert");
-		if (errno != EAGAIN)	/* ENOTTY: no in-place mode.  EINVAL: no such range. */
-			err(1, "KVM_SET_MEMORY_ATTRIBUTES2 at 0x%llx, 0x%llx bytes", gpa, size);
-
-		if (!vm->refused)
-			show_again(vm, who, r, attrs.error_offset);
-		if (!unpin_page(vm, r, attrs.error_offset))
-			usleep(1000);
+	ret = gmem_set_private(&vm->memory, gpa, pages, private, &error_gpa);
+	if (ret == -EAGAIN && vm->pinned && error_gpa == vm->pin_gpa) {
+		show_again(vm, who, r);
+		unpin_page(vm, r);
+		ret = gmem_set_private(&vm->memory, gpa, pages, private, &error_gpa);
 	}
-	return -EAGAIN;
+	if (ret)
+		warnx("cannot convert 0x%llx: %s", error_gpa, strerror(-ret));
+	return ret;
 }
 
 /*
  * The same with two backings.  The attribute only says from which of them the
  * guest's page comes; the other has to be freed, or memory would be used twice.
  */
-static int set_private_two_backings(struct vm *vm, __u64 gpa, __u64 size, bool private)
+static int set_private_two_backings(struct vm *vm, __u64 gpa, __u64 pages, bool private)
 {
+	__u64 size = pages * PAGE_SIZE;
 	struct kvm_memory_attributes attrs = {
 		.address = gpa,
 		.size = size,
@@ -677,9 +650,10 @@ static int set_private_two_backings(struct vm *vm, __u64 gpa, __u64 size, bool p
 	};
 
 	xioctl(vm->fd, KVM_SET_MEMORY_ATTRIBUTES, &attrs);
-	if (fallocate(private ? vm->memfd : vm->gmem_fd,
+	if (fallocate(private ? vm->memfd : vm->memory.fd,
 		      FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, gpa, size))
 		err(1, "cannot free the other side of 0x%llx", gpa);
+	memset(vm->memory.is_private + gpa / PAGE_SIZE, private, pages);
 	return 0;
 }
 
@@ -701,39 +675,18 @@ static int convert(struct vm *vm, const char *who, __u64 gpa, __u64 pages, bool 
 
 	before = state_of(vm, r);
 	if (vm->in_place)
-		ret = set_private(vm, who, r, gpa, pages * PAGE_SIZE, private);
+		ret = set_private(vm, who, r, gpa, pages, private);
 	else
-		ret = set_private_two_backings(vm, gpa, pages * PAGE_SIZE, private);
-	if (!ret)
-		memset(vm->is_private + gpa / PAGE_SIZE, private, pages);
+		ret = set_private_two_backings(vm, gpa, pages, private);
 	print_step(vm, who, private ? "has it made private" : "has it made shared", r, before,
 		   "%s", ret ? strerror(-ret) : "ok");
 	return ret;
 }
 
-/*
- * The guest asks by an access that does not match the page's state.  This is for
- * guests that can say by the access what they want (SEV-SNP, TDX); those of a
- * software-protected VM take each page as it is, and never come here.
- */
-static void handle_memory_fault(struct vm *vm)
-{
-	bool private = vm->run->memory_fault.flags & KVM_MEMORY_EXIT_FLAG_PRIVATE;
-	__u64 pages = PAGE_ALIGN(vm->run->memory_fault.size) / PAGE_SIZE;
-	__u64 gpa = vm->run->memory_fault.gpa & ~(PAGE_SIZE - 1);
-
-	/* If the state is what the guest wants, a conversion does not help. */
-	if (gpa < vm->size && vm->is_private[gpa / PAGE_SIZE] == private)
-		errx(1, "KVM has no page for the guest at 0x%llx", gpa);
-	if (convert(vm, "guest", gpa, pages, private))
-		errx(1, "the guest cannot have the page at 0x%llx %s", gpa,
-		     private ? "private" : "shared");
-}
-
 /* True when the guest has done its work */
 static bool handle_report(struct vm *vm, enum report report)
 {
-	struct params *p = (void *)(vm->mem + PARAMS_GPA);
+	struct params *p = host_ptr(vm, PARAMS_GPA);
 	struct range *digest = &vm->ranges[DIGEST], *input = &vm->ranges[INPUT];
 
 	switch (report) {
@@ -755,9 +708,9 @@ static bool handle_report(struct vm *vm, enum report report)
 		return false;
 	case REPORT_DONE:
 		/* Look first: a guest could have SIGBUS sent to a VMM that trusts it. */
-		if (vm->is_private[DIGEST_GPA / PAGE_SIZE])
+		if (vm->memory.is_private[DIGEST_GPA / PAGE_SIZE])
 			errx(1, "the guest does not share its digest");
-		memcpy(vm->result->digest, vm->mem + DIGEST_GPA, sizeof(vm->result->digest));
+		memcpy(vm->result->digest, host_ptr(vm, DIGEST_GPA), sizeof(vm->result->digest));
 		print_step(vm, "VMM", "reads the digest", digest, NULL, "ok");
 		return true;
 	default:
@@ -767,44 +720,79 @@ static bool handle_report(struct vm *vm, enum report report)
 
 static void run_guest(struct vm *vm)
 {
+	struct gmem_request request;
 	struct kvm_run *run = vm->run;
+	int ret;
 
 	for (;;) {
-		/* When it exits for a memory fault, KVM_RUN also fails, with EFAULT. */
-		if (ioctl(vm->vcpu_fd, KVM_RUN, NULL) &&
-		    !(errno == EFAULT && run->exit_reason == KVM_EXIT_MEMORY_FAULT)) {
-			if (errno == EINTR)
-				continue;
-			err(1, "KVM_RUN");
-		}
+		ret = gmem_run_vcpu(vm->vcpu_fd, run);
+		if (ret == -EINTR)
+			continue;
+		if (ret)
+			errx(1, "KVM_RUN: %s", strerror(-ret));
 		sample_memory(vm);
 
-		switch (run->exit_reason) {
-		case KVM_EXIT_HYPERCALL:
-			/* KVM_HC_MAP_GPA_RANGE.  In RAX, the guest gets 0 or an errno. */
-			run->hypercall.ret = -convert(vm, "guest", run->hypercall.args[0],
-						      run->hypercall.args[1],
-						      run->hypercall.args[2] &
-						      KVM_MAP_GPA_RANGE_ENCRYPTED);
-			break;
-		case KVM_EXIT_MEMORY_FAULT:
-			handle_memory_fault(vm);
-			break;
-		case KVM_EXIT_IO:
-			if (run->io.port == REPORT_PORT &&
-			    handle_report(vm, *((__u8 *)run + run->io.data_offset)))
-				return;
-			break;
-		default:
-			errx(1, "the guest stopped with exit reason %u", run->exit_reason);
+		ret = gmem_get_request(&vm->memory, run, &request);
+		if (ret < 0)
+			errx(1, "KVM has no page for the guest at 0x%llx", request.gpa);
+		if (ret) {
+			ret = convert(vm, "guest", request.gpa, request.nr_pages, request.private);
+			if (gmem_answer_request(run, ret))
+				errx(1, "the guest cannot have the page at 0x%llx %s", request.gpa,
+				     request.private ? "private" : "shared");
+			continue;
 		}
+
+		if (run->exit_reason != KVM_EXIT_IO)
+			errx(1, "the guest stopped with exit reason %u", run->exit_reason);
+		if (run->io.port == REPORT_PORT &&
+		    handle_report(vm, *((__u8 *)run + run->io.data_offset)))
+			return;
 	}
+}
+
+/* The other mode, as of Linux 7.3.  Returns -ENOTTY if this kernel does not have it. */
+static int create_vm_two_backings(int kvm_fd)
+{
+	struct kvm_enable_cap cap = {
+		.cap = KVM_CAP_EXIT_HYPERCALL,
+		.args = { 1 << KVM_HC_MAP_GPA_RANGE },
+	};
+	int fd;
+
+	fd = xioctl(kvm_fd, KVM_CREATE_VM, KVM_X86_SW_PROTECTED_VM);
+	if (ioctl(fd, KVM_CHECK_EXTENSION, KVM_CAP_MEMORY_ATTRIBUTES) <= 0)
+		return -ENOTTY;
+	xioctl(fd, KVM_ENABLE_CAP, &cap);
+	return fd;
+}
+
+static void create_memory_two_backings(struct vm *vm)
+{
+	struct kvm_create_guest_memfd gmem = { .size = vm->size };
+	struct kvm_userspace_memory_region2 slot = {
+		.flags = KVM_MEM_GUEST_MEMFD,
+		.memory_size = vm->size,
+	};
+
+	vm->memfd = memfd_create("shared", MFD_CLOEXEC);
+	if (vm->memfd < 0 || ftruncate(vm->memfd, vm->size))
+		err(1, "cannot create a memfd");
+	vm->memory.size = vm->size;
+	vm->memory.fd = xioctl(vm->fd, KVM_CREATE_GUEST_MEMFD, &gmem);
+	vm->memory.mem = mmap(NULL, vm->size, PROT_READ | PROT_WRITE, MAP_SHARED, vm->memfd, 0);
+	vm->memory.is_private = calloc(vm->size / PAGE_SIZE, sizeof(*vm->memory.is_private));
+	if (vm->memory.mem == MAP_FAILED || !vm->memory.is_private)
+		err(1, "cannot map guest memory");
+
+	slot.userspace_addr = (unsigned long)vm->memory.mem;
+	slot.guest_memfd = vm->memory.fd;
+	xioctl(vm->fd, KVM_SET_USER_MEMORY_REGION2, &slot);
 }
 
 /* False: one with two backings is asked for, and this kernel has none. */
 static bool create_vm(struct vm *vm)
 {
-	struct kvm_enable_cap cap = { };
 	int types;
 
 	vm->kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
@@ -816,58 +804,32 @@ static bool create_vm(struct vm *vm)
 	if (types < 0 || !(types & 1 << KVM_X86_SW_PROTECTED_VM))
 		errx(1, "KVM has no software-protected VMs: build the kernel with\n"
 		     "CONFIG_KVM_SW_PROTECTED_VM, leave on kvm.tdp_mmu and nested paging");
-	vm->fd = xioctl(vm->kvm_fd, KVM_CREATE_VM, KVM_X86_SW_PROTECTED_VM);
 
-	/*
-	 * A VM is in one mode for life, so this is first: it is too late when
-	 * there is a vCPU, a memslot or a guest_memfd.  It depends on the kernel
-	 * in which mode a VM is that asks for nothing.
-	 */
 	if (!vm->in_place) {
-		if (ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_MEMORY_ATTRIBUTES) <= 0)
-			return false;
-	} else if (ioctl(vm->fd, KVM_CHECK_EXTENSION,
-			 KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES) <= 0) {
-		cap.cap = KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES;
-		cap.args[0] = KVM_MEMORY_ATTRIBUTE_PRIVATE;
-		if (ioctl(vm->fd, KVM_ENABLE_CAP, &cap))
-			err(1, "this kernel does not convert in place, boot one that does\n"
-			    "(KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES)");
+		vm->fd = create_vm_two_backings(vm->kvm_fd);
+		return vm->fd >= 0;
 	}
 
-	/* Leave what the guest asks for to the VMM: KVM itself never converts. */
-	cap.cap = KVM_CAP_EXIT_HYPERCALL;
-	cap.args[0] = 1 << KVM_HC_MAP_GPA_RANGE;
-	xioctl(vm->fd, KVM_ENABLE_CAP, &cap);
+	vm->fd = gmem_create_vm(vm->kvm_fd, KVM_X86_SW_PROTECTED_VM);
+	if (vm->fd == -EINVAL)
+		errx(1, "this kernel does not convert in place, boot one that does\n"
+		     "(KVM_CAP_GUEST_MEMFD_IN_PLACE)");
+	if (vm->fd < 0)
+		errx(1, "cannot create a VM: %s", strerror(-vm->fd));
 	return true;
 }
 
 static void create_memory(struct vm *vm)
 {
-	struct kvm_create_guest_memfd gmem = { .size = vm->size };
-	struct kvm_userspace_memory_region2 slot = {
-		.flags = KVM_MEM_GUEST_MEMFD,
-		.memory_size = vm->size,
-	};
+	int ret;
 
-	if (vm->in_place) {
-		/* INIT_SHARED: all pages begin as the VMM's, which is to fill them. */
-		gmem.flags = GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED;
-	} else {
-		vm->memfd = memfd_create("shared", MFD_CLOEXEC);
-		if (vm->memfd < 0 || ftruncate(vm->memfd, vm->size))
-			err(1, "cannot create a memfd");
+	if (!vm->in_place) {
+		create_memory_two_backings(vm);
+		return;
 	}
-	vm->gmem_fd = xioctl(vm->fd, KVM_CREATE_GUEST_MEMFD, &gmem);
-	vm->mem = mmap(NULL, vm->size, PROT_READ | PROT_WRITE, MAP_SHARED,
-		       vm->in_place ? vm->gmem_fd : vm->memfd, 0);
-	vm->is_private = calloc(vm->size / PAGE_SIZE, sizeof(*vm->is_private));
-	if (vm->mem == MAP_FAILED || !vm->is_private)
-		err(1, "cannot map guest memory");
-
-	slot.userspace_addr = (unsigned long)vm->mem;
-	slot.guest_memfd = vm->gmem_fd;
-	xioctl(vm->fd, KVM_SET_USER_MEMORY_REGION2, &slot);
+	ret = gmem_create_memory(&vm->memory, vm->fd, 0, 0, vm->size);
+	if (ret)
+		errx(1, "cannot create guest memory: %s", strerror(-ret));
 }
 
 /* A vCPU in long mode that is about to run guest_main(PARAMS_GPA) */
@@ -879,8 +841,8 @@ static void create_vcpu(struct vm *vm)
 	struct kvm_segment code = {
 		.limit = ~0U, .selector = 8, .type = 11, .present = 1, .l = 1, .s = 1, .g = 1,
 	};
-	__u64 *pml4 = (void *)(vm->mem + PML4_GPA), *pdpt = (void *)(vm->mem + PDPT_GPA);
-	__u64 *pd = (void *)(vm->mem + PD_GPA), size, i;
+	__u64 *pml4 = host_ptr(vm, PML4_GPA), *pdpt = host_ptr(vm, PDPT_GPA);
+	__u64 *pd = host_ptr(vm, PD_GPA), size, i;
 	const char *start = guest_image(&size);
 	struct kvm_regs regs = {
 		.rip = CODE_GPA + ((char *)guest_main - start),
@@ -909,7 +871,7 @@ static void create_vcpu(struct vm *vm)
 		pd[i] = i << 21 | 0x83;			/* and large */
 	if (size > STACK_GPA - CODE_GPA)
 		errx(1, "the guest's code is too large: compile with less inlining");
-	memcpy(vm->mem + CODE_GPA, start, size);
+	memcpy(host_ptr(vm, CODE_GPA), start, size);
 
 	xioctl(vm->vcpu_fd, KVM_GET_SREGS, &sregs);
 	sregs.cs = code;
@@ -926,13 +888,13 @@ static void create_vcpu(struct vm *vm)
 
 static void load_file(struct vm *vm, int file, __u64 size)
 {
-	struct params *p = (void *)(vm->mem + PARAMS_GPA);
+	struct params *p = host_ptr(vm, PARAMS_GPA);
 	unsigned int eax, ebx, ecx, edx;
 	__u64 done;
 	ssize_t n;
 
 	for (done = 0; done < size; done += n) {
-		n = pread(file, vm->mem + INPUT_GPA + done, size - done, done);
+		n = pread(file, host_ptr(vm, INPUT_GPA + done), size - done, done);
 		if (n <= 0)
 			errx(1, "cannot read the file: %s", n ? strerror(errno) : "it shrank");
 	}

@@ -58,20 +58,17 @@ static bool gmem_attributes_lookup(struct gmem_attributes *ga, pgoff_t index,
 }
 
 /*
- * Set up [0, nr_pages), all private or all shared.  On failure the tree is
- * empty, and may be destroyed like any other.
+ * Make [0, nr_pages) of an empty tree all private or all shared.  On failure the
+ * tree is still empty.
  */
-int gmem_attributes_init(struct gmem_attributes *ga, pgoff_t nr_pages,
+int gmem_attributes_fill(struct gmem_attributes *ga, pgoff_t nr_pages,
 			 bool private)
 {
 	MA_STATE(mas, &ga->mt, 0, nr_pages - 1);
 	void *entry = gmem_attributes_entry(private);
 	int r;
 
-	mt_init_flags(&ga->mt, MT_FLAGS_LOCK_EXTERN | MT_FLAGS_USE_RCU);
-
-	/* No lock to check until the owner names it; nobody else can be here. */
-	mt_on_stack(ga->mt);
+	lockdep_assert(mt_write_lock_is_held(&ga->mt));
 
 	if (WARN_ON_ONCE(!nr_pages))
 		return -EINVAL;

@@ -8,18 +8,14 @@
 /*
  * Which pages of a guest_memfd are private, by index.  The rest is shared.
  *
- * Writers, that is gmem_attributes_prepare(), gmem_attributes_commit() and
- * gmem_attributes_destroy(), need the tree's external lock, held for writing
- * from prepare to commit.  The owner names that lock to lockdep, after
- * gmem_attributes_init() and before anyone else can see the tree:
- *
- *	mt_set_external_lock(&ga->mt, &mapping->invalidate_lock);
+ * Writers, that is gmem_attributes_fill(), gmem_attributes_prepare(),
+ * gmem_attributes_commit() and gmem_attributes_destroy(), need the lock that's
+ * given to gmem_attributes_init(), from prepare to commit without a break.
  *
  * Readers need no lock: every lookup is an RCU read-side critical section of
  * its own and sees some state of the tree from before or after a commit.  For
  * an answer to stay true, or for two lookups to belong together, the caller
- * holds the lock, for reading or for writing, or has another way to notice a
- * commit.
+ * holds the lock, or has another way to keep off, or to notice, a commit.
  */
 struct gmem_attributes {
 	struct maple_tree mt;
@@ -31,7 +27,13 @@ struct gmem_attributes_store {
 	void *entry;
 };
 
-int gmem_attributes_init(struct gmem_attributes *ga, pgoff_t nr_pages,
+/* An empty tree: all is shared, and it may be destroyed like any other. */
+#define gmem_attributes_init(ga, lock) do {				\
+	mt_init_flags(&(ga)->mt, MT_FLAGS_LOCK_EXTERN | MT_FLAGS_USE_RCU); \
+	mt_set_external_lock(&(ga)->mt, lock);				\
+} while (0)
+
+int gmem_attributes_fill(struct gmem_attributes *ga, pgoff_t nr_pages,
 			 bool private);
 void gmem_attributes_destroy(struct gmem_attributes *ga);
 

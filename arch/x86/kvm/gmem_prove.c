@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Software-protected VMs have nothing that protects them, i.e. nothing happens
- * if KVM forgets to tell the hardware that a page of guest_memfd has become
- * private or shared.  This plays the hardware's part for those whose memory is
- * converted in place: it records which page belongs to which guest, as SNP's
- * Reverse Map Table does, and takes the pages out of the kernel's direct map for
- * as long as they do, so that the host can't access them.
+ * Enforce for software-protected VMs whose memory is converted in place what
+ * hardware enforces for others: record which page belongs to which guest, as SNP's
+ * Reverse Map Table does, and take these pages out of the kernel's direct map, so
+ * that the host can't access them.  Without this, it has no effect if KVM forgets
+ * to tell the architecture that a page has become private or shared.
  *
- * Unlike the RMP, this doesn't insist on a page staying at its gfn.  Userspace
- * can bind a guest_memfd elsewhere at any time, and have hardware refuse the
- * guest's accesses, but that's not for KVM to get right.
+ * Unlike the RMP, allow a page to move to another gfn.  Userspace can bind a
+ * guest_memfd elsewhere at any time.  Hardware then refuses the guest's accesses,
+ * which isn't an error of KVM's.
+ *
+ * Hardware isn't supposed to fail, and may.  A page can be told to do so, see
+ * gmem_refuse_write().
  */
 #include <linux/debugfs.h>
 #include <linux/highmem.h>
@@ -22,20 +24,35 @@
 
 #include "gmem_prove.h"
 
+/* What a page of a guest's doesn't let KVM do. */
+enum gmem_refusal {
+	GMEM_REFUSES_NOTHING,
+	/* To give it back to the host, as if RMPUPDATE failed. */
+	GMEM_REFUSES_RECLAIM,
+	/* Nor even to unmap it, as if TDH.MEM.PAGE.REMOVE failed. */
+	GMEM_REFUSES_UNMAP,
+	NR_GMEM_REFUSALS,
+};
+
 struct gmem_owner {
 	/* NULL if the VM is gone, its memory is freed with the guest_memfd. */
 	struct kvm *kvm;
 	gfn_t gfn;
+	enum gmem_refusal refusal;
+	struct rcu_head rcu;
 };
 
 /*
  * The pages that belong to a guest, by pfn.  Ownership changes with gmem_lock
- * held.  It's taken with a guest_memfd's invalidate_lock held, which is what
+ * held.  It's taken while nobody else changes the page, which is what
  * keeps the owner of that guest_memfd's pages stable, except for pages that are
  * freed along with the inode, at which point nobody else can get to them.
  */
 static DEFINE_XARRAY(gmem_owners);
 static DEFINE_MUTEX(gmem_lock);
+
+/* Is there, or has there been, a page that can't be unmapped? */
+static bool gmem_has_unmap_refusals;
 
 static void gmem_flush_tlb(void *unused)
 {
@@ -49,7 +66,7 @@ static bool gmem_is_bound(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn)
 	struct folio *folio = pfn_folio(pfn);
 
 	return kvm_slot_has_gmem(slot) &&
-	       slot->gmem.inode == folio->mapping->host &&
+	       rcu_access_pointer(slot->gmem.inode) == folio->mapping->host &&
 	       gfn - slot->base_gfn + slot->gmem.pgoff == folio->index;
 }
 
@@ -90,6 +107,7 @@ int kvm_gmem_prove_make_private(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn,
 
 	owner->kvm = kvm;
 	owner->gfn = gfn;
+	owner->refusal = GMEM_REFUSES_NOTHING;
 
 	r = xa_err(xa_store(&gmem_owners, pfn, owner, GFP_KERNEL));
 	if (r)
@@ -112,7 +130,7 @@ err_free:
 }
 
 /* Pages that the guest hasn't touched since they are private aren't owned. */
-void kvm_gmem_prove_make_shared(kvm_pfn_t pfn, kvm_pfn_t nr_pages)
+int kvm_gmem_prove_make_shared(kvm_pfn_t pfn, kvm_pfn_t nr_pages)
 {
 	struct gmem_owner *owner;
 	kvm_pfn_t end;
@@ -120,9 +138,14 @@ void kvm_gmem_prove_make_shared(kvm_pfn_t pfn, kvm_pfn_t nr_pages)
 	guard(mutex)(&gmem_lock);
 
 	for (end = pfn + nr_pages; pfn < end; pfn++) {
-		owner = xa_erase(&gmem_owners, pfn);
+		owner = xa_load(&gmem_owners, pfn);
 		if (!owner)
 			continue;
+
+		if (owner->refusal)
+			return -EIO;
+
+		xa_erase(&gmem_owners, pfn);
 
 		/* A page that isn't mapped has a PTE, there's nothing to allocate. */
 		WARN_ONCE(set_direct_map_valid_noflush(pfn_to_page(pfn), 1, true),
@@ -131,7 +154,33 @@ void kvm_gmem_prove_make_shared(kvm_pfn_t pfn, kvm_pfn_t nr_pages)
 		if (owner->kvm)
 			owner->kvm->stat.gmem_pages_made_shared++;
 
-		kfree(owner);
+		kfree_rcu(owner, rcu);
+	}
+
+	return 0;
+}
+
+/* Fail as TDX does, of which KVM learns only that the VM is beyond repair. */
+void kvm_gmem_prove_unmap(struct kvm *kvm, struct kvm_gfn_range *range)
+{
+	struct gmem_owner *owner;
+	unsigned long pfn;
+
+	lockdep_assert_held_write(&kvm->mmu_lock);
+
+	if (!READ_ONCE(gmem_has_unmap_refusals) ||
+	    !(range->attr_filter & KVM_FILTER_PRIVATE))
+		return;
+
+	guard(rcu)();
+
+	xa_for_each(&gmem_owners, pfn, owner) {
+		if (READ_ONCE(owner->kvm) == kvm &&
+		    READ_ONCE(owner->refusal) == GMEM_REFUSES_UNMAP &&
+		    owner->gfn >= range->start && owner->gfn < range->end) {
+			kvm_vm_bugged(kvm);
+			return;
+		}
 	}
 }
 
@@ -189,7 +238,7 @@ static ssize_t gmem_populate_write(struct file *file, const char __user *ubuf,
 
 	guard(mutex)(&kvm->slots_lock);
 
-	if (!uaddr && !kvm_gmem_can_populate_in_place(kvm, gpa_to_gfn(gpa)))
+	if (!uaddr && !kvm_private_mem_in_place(kvm))
 		return -EINVAL;
 
 	r = kvm_gmem_populate(kvm, gpa_to_gfn(gpa), u64_to_user_ptr(uaddr), npages,
@@ -198,7 +247,7 @@ static ssize_t gmem_populate_write(struct file *file, const char __user *ubuf,
 	return r < 0 ? r : count;
 }
 
-static int gmem_populate_open(struct inode *inode, struct file *file)
+static int gmem_vm_open(struct inode *inode, struct file *file)
 {
 	struct kvm *kvm = inode->i_private;
 
@@ -209,7 +258,7 @@ static int gmem_populate_open(struct inode *inode, struct file *file)
 	return nonseekable_open(inode, file);
 }
 
-static int gmem_populate_release(struct inode *inode, struct file *file)
+static int gmem_vm_release(struct inode *inode, struct file *file)
 {
 	kvm_put_kvm(file->private_data);
 	return 0;
@@ -217,16 +266,66 @@ static int gmem_populate_release(struct inode *inode, struct file *file)
 
 static const struct file_operations gmem_populate_fops = {
 	.owner		= THIS_MODULE,
-	.open		= gmem_populate_open,
+	.open		= gmem_vm_open,
 	.write		= gmem_populate_write,
-	.release	= gmem_populate_release,
+	.release	= gmem_vm_release,
+};
+
+/*
+ * "gpa npages refusal", in hex: have pages that belong to the guest refuse what
+ * enum gmem_refusal says, from now on and, if need be, beyond the VM's end.
+ */
+static ssize_t gmem_refuse_write(struct file *file, const char __user *ubuf,
+				 size_t count, loff_t *ppos)
+{
+	struct kvm *kvm = file->private_data;
+	struct gmem_owner *owner;
+	u64 gpa, npages, refusal;
+	char buf[64] = { };
+	unsigned long pfn;
+	u64 nr = 0;
+
+	if (count >= sizeof(buf))
+		return -EINVAL;
+	if (copy_from_user(buf, ubuf, count))
+		return -EFAULT;
+
+	if (sscanf(buf, "%llx %llx %llx", &gpa, &npages, &refusal) != 3)
+		return -EINVAL;
+	if (!PAGE_ALIGNED(gpa) || refusal >= NR_GMEM_REFUSALS)
+		return -EINVAL;
+
+	guard(mutex)(&gmem_lock);
+
+	if (refusal == GMEM_REFUSES_UNMAP)
+		WRITE_ONCE(gmem_has_unmap_refusals, true);
+
+	xa_for_each(&gmem_owners, pfn, owner) {
+		if (owner->kvm == kvm && owner->gfn - gpa_to_gfn(gpa) < npages) {
+			WRITE_ONCE(owner->refusal, refusal);
+			nr++;
+		}
+	}
+
+	return nr == npages ? count : -ENOENT;
+}
+
+static const struct file_operations gmem_refuse_fops = {
+	.owner		= THIS_MODULE,
+	.open		= gmem_vm_open,
+	.write		= gmem_refuse_write,
+	.release	= gmem_vm_release,
 };
 
 void kvm_gmem_prove_create_vm_debugfs(struct kvm *kvm)
 {
-	if (kvm->arch.vm_type == KVM_X86_SW_PROTECTED_VM)
-		debugfs_create_file("gmem_populate", 0200, kvm->debugfs_dentry,
-				    kvm, &gmem_populate_fops);
+	if (kvm->arch.vm_type != KVM_X86_SW_PROTECTED_VM)
+		return;
+
+	debugfs_create_file("gmem_populate", 0200, kvm->debugfs_dentry, kvm,
+			    &gmem_populate_fops);
+	debugfs_create_file("gmem_refuse", 0200, kvm->debugfs_dentry, kvm,
+			    &gmem_refuse_fops);
 }
 
 /* The VM may be gone before the last of its pages is, see kvm_gmem_release(). */
@@ -239,11 +338,22 @@ void kvm_gmem_prove_destroy_vm(struct kvm *kvm)
 
 	xa_for_each(&gmem_owners, pfn, owner) {
 		if (owner->kvm == kvm)
-			owner->kvm = NULL;
+			WRITE_ONCE(owner->kvm, NULL);
 	}
 }
 
 void kvm_gmem_prove_exit(void)
 {
+	struct gmem_owner *owner;
+	unsigned long pfn;
+
+	/* What has refused to be given back is leaked, and stays inaccessible. */
+	xa_for_each(&gmem_owners, pfn, owner) {
+		if (owner->refusal) {
+			xa_erase(&gmem_owners, pfn);
+			kfree(owner);
+		}
+	}
+
 	WARN(!xa_empty(&gmem_owners), "guest_memfd pages were not given back\n");
 }

@@ -13,7 +13,8 @@ static inline bool kvm_gmem_is_proven(struct kvm *kvm)
 
 int kvm_gmem_prove_make_private(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn,
 				kvm_pfn_t nr_pages);
-void kvm_gmem_prove_make_shared(kvm_pfn_t pfn, kvm_pfn_t nr_pages);
+int kvm_gmem_prove_make_shared(kvm_pfn_t pfn, kvm_pfn_t nr_pages);
+void kvm_gmem_prove_unmap(struct kvm *kvm, struct kvm_gfn_range *range);
 void kvm_gmem_prove_create_vm_debugfs(struct kvm *kvm);
 void kvm_gmem_prove_destroy_vm(struct kvm *kvm);
 void kvm_gmem_prove_exit(void);
@@ -29,7 +30,12 @@ static inline int kvm_gmem_prove_make_private(struct kvm *kvm, gfn_t gfn,
 	return 0;
 }
 
-static inline void kvm_gmem_prove_make_shared(kvm_pfn_t pfn, kvm_pfn_t nr_pages) { }
+static inline int kvm_gmem_prove_make_shared(kvm_pfn_t pfn, kvm_pfn_t nr_pages)
+{
+	return 0;
+}
+
+static inline void kvm_gmem_prove_unmap(struct kvm *kvm, struct kvm_gfn_range *range) { }
 static inline void kvm_gmem_prove_create_vm_debugfs(struct kvm *kvm) { }
 static inline void kvm_gmem_prove_destroy_vm(struct kvm *kvm) { }
 static inline void kvm_gmem_prove_exit(void) { }

@@ -3,8 +3,8 @@
  * Between the maple tree and the allocator of tools/testing/shared: watch the
  * requests for nodes, and make them fail.
  *
- * That allocator fails only what must not reclaim.  So take __GFP_DIRECT_RECLAIM
- * away, and any allocation can fail, at any of its nodes.
+ * That allocator fails only what must not reclaim.  Take __GFP_DIRECT_RECLAIM away,
+ * so that any allocation can fail, at any of its nodes.
  */
 #include "file.h"
 

@@ -6,7 +6,7 @@
 
 bool write_locked;
 
-/* Whom check_failed() tells about. */
+/* The file that check_failed() describes. */
 static struct file *current_file;
 
 static void write_lock(void)
@@ -21,6 +21,17 @@ static void write_unlock(void)
 	write_locked = false;
 }
 
+int attributes_create(struct gmem_attributes *ga, pgoff_t nr_pages, bool private)
+{
+	int r;
+
+	gmem_attributes_init(ga, NULL);
+	write_lock();
+	r = gmem_attributes_fill(ga, nr_pages, private);
+	write_unlock();
+	return r;
+}
+
 void file_open(struct file *f, pgoff_t nr_pages, bool private)
 {
 	memset(f, 0, sizeof(*f));
@@ -31,7 +42,7 @@ void file_open(struct file *f, pgoff_t nr_pages, bool private)
 		bitmap_set(f->private, 0, nr_pages);
 	current_file = f;
 
-	CHECK(!gmem_attributes_init(&f->ga, nr_pages, private));
+	CHECK(!attributes_create(&f->ga, nr_pages, private));
 }
 
 void file_close(struct file *f)
@@ -205,7 +216,7 @@ void check_failed(const char *file, int line, const char *what)
 	struct file *f = current_file;
 	unsigned long i;
 
-	/* The first failures tell it all. */
+	/* Print the first failures only. */
 	if (!test_failed)
 		nr_told = 0;
 	test_failed = true;

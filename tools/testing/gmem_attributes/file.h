@@ -23,6 +23,9 @@ struct file {
 	unsigned long nr_ops;
 };
 
+/* Set up the attributes of nr_pages pages. */
+int attributes_create(struct gmem_attributes *ga, pgoff_t nr_pages, bool private);
+
 void file_open(struct file *f, pgoff_t nr_pages, bool private);
 void file_close(struct file *f);
 

@@ -67,7 +67,7 @@ static bool run(const struct test *test)
 
 	test->run();
 
-	/* Every test leaves things as it found them. */
+	/* Verify that the test has freed what it has allocated, and caused no warning. */
 	alloc_fail_never();
 	CHECK(!nr_warnings);
 	CHECK(!nr_lock_violations);
@@ -91,8 +91,8 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 
 	/*
-	 * A walk that does not end is a failure, too.  In CPU time, so that a
-	 * busy machine is none.
+	 * Fail if a walk does not end.  Limit the CPU time, so that a busy
+	 * machine does not fail.
 	 */
 	setrlimit(RLIMIT_CPU, &limit);
 

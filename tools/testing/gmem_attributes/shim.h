@@ -26,11 +26,14 @@ extern unsigned int nr_lock_violations;
 	__warn;						\
 })
 
-/* Stands in for mapping->invalidate_lock, held for writing or not. */
+/* Stands in for the lock that gmem_attributes_init() takes, held or not. */
 extern bool write_locked;
 
 #undef mt_write_lock_is_held
 #define mt_write_lock_is_held(mt) ((void)(mt), write_locked)
+
+#undef mt_set_external_lock
+#define mt_set_external_lock(mt, lock) ((void)(mt), (void)(lock))
 
 #define lockdep_assert(cond) do {			\
 	if (!(cond))					\

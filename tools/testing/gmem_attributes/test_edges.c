@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The corners, by name. */
+/* Test corner cases, one after the other. */
 #include "file.h"
 
 static struct file f;
@@ -80,7 +80,7 @@ static void huge_file(void)
 	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
 		nr_pages = sizes[i];
 
-		CHECK(!gmem_attributes_init(ga, nr_pages, true));
+		CHECK(!attributes_create(ga, nr_pages, true));
 		CHECK(gmem_attributes_is_private(ga, nr_pages - 1));
 		CHECK(!gmem_attributes_is_private(ga, nr_pages));
 		CHECK(gmem_attributes_is_uniform(ga, 0, nr_pages, true));
@@ -189,7 +189,7 @@ static void nothing_until_commit(void)
 	file_close(&f);
 }
 
-/* The walk keeps nothing between steps, so the body may do anything. */
+/* Change the tree in the body of a walk, which keeps nothing between steps. */
 static void walk_and_store(void)
 {
 	unsigned int nr = 0;
@@ -219,7 +219,7 @@ static void walk_evaluates_once(void)
 	gmem_attributes_for_each_change(&f.ga, start++, end, false, s, e) {
 		CHECK(nr ? s == 8 && e == 10 : s == 4 && e == 6);
 		nr++;
-		/* The body may also use them as it likes. */
+		/* Overwrite the variables, which the walk must not read. */
 		s = 0;
 		e = 0;
 	}
@@ -259,7 +259,7 @@ static void shared_after_destroy(void)
 	struct gmem_attributes ga;
 	pgoff_t s = 0, e = 16;
 
-	CHECK(!gmem_attributes_init(&ga, 16, true));
+	CHECK(!attributes_create(&ga, 16, true));
 	write_locked = true;
 	gmem_attributes_destroy(&ga);
 	CHECK(!gmem_attributes_is_private(&ga, 0));
@@ -267,11 +267,11 @@ static void shared_after_destroy(void)
 	CHECK(gmem_attributes_next_change(&ga, &s, &e, true));
 	CHECK(s == 0 && e == 16);
 
-	/* A second time is harmless, and so is a second life. */
+	/* Destroy it again, and use it again: both have to work. */
 	gmem_attributes_destroy(&ga);
 	write_locked = false;
 
-	CHECK(!gmem_attributes_init(&ga, 16, true));
+	CHECK(!attributes_create(&ga, 16, true));
 	CHECK(gmem_attributes_is_uniform(&ga, 0, 16, true));
 	write_locked = true;
 	gmem_attributes_destroy(&ga);
@@ -299,21 +299,25 @@ static void bad_ranges(void)
 	}
 	file_close(&f);
 
-	CHECK(gmem_attributes_init(&ga, 0, true) == -EINVAL);
+	CHECK(attributes_create(&ga, 0, true) == -EINVAL);
 	CHECK(nr_warnings == i + 1);
 	nr_warnings = 0;
 }
 
-/* Whoever changes the tree without the lock is told. */
+/* Change the tree without the lock, and verify that lockdep would complain. */
 static void writers_need_the_lock(void)
 {
 	struct gmem_attributes_store store;
 	struct gmem_attributes ga;
 
-	CHECK(!gmem_attributes_init(&ga, 16, false));
+	CHECK(!attributes_create(&ga, 16, false));
 	gmem_attributes_is_private(&ga, 0);
 	gmem_attributes_is_uniform(&ga, 0, 16, false);
 	CHECK(!nr_lock_violations);
+
+	CHECK(gmem_attributes_fill(&ga, 0, false) == -EINVAL);
+	CHECK(nr_lock_violations == 1 && nr_warnings == 1);
+	nr_lock_violations = nr_warnings = 0;
 
 	CHECK(!gmem_attributes_prepare(&ga, &store, 0, 1, true, GFP_KERNEL));
 	CHECK(nr_lock_violations == 1);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Everything that can be done to a small file. */
+/* Do all short sequences of operations on small files. */
 #include "file.h"
 
 #define MAX_PAGES 6
@@ -78,9 +78,9 @@ static void sequences(void)
 }
 
 /*
- * The files above fit in one node.  So do every single operation to files that
- * take several, where it starts and ends at every offset of a node, splits and
- * joins them, and replaces whole sub-trees.
+ * The files above fit in one node.  So do every single operation on files that
+ * take several nodes, to have it start and end at every offset of a node, split
+ * and join nodes, and replace whole sub-trees.
  */
 static void every_range(pgoff_t nr_pages, pgoff_t run)
 {
@@ -112,7 +112,7 @@ static void fragmented(void)
 	every_range(96, 3);
 }
 
-/* Operations to and fro on one tree, whose nodes get fuller and emptier. */
+/* Do operations and their opposites on one tree, whose nodes get fuller and emptier. */
 static void every_range_in_turn(void)
 {
 	const pgoff_t nr_pages = 300;

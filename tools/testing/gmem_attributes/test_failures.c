@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Every allocation fails once. */
+/* Have every allocation fail once. */
 #include "file.h"
 
 /* More than any store takes. */
@@ -29,7 +29,7 @@ static void fail_prepare(pgoff_t start, pgoff_t end, bool private, bool commit)
 		CHECK(r == -ENOMEM);
 		file_check_entries(&f);
 
-		/* Needless after a failure, but whoever does it may. */
+		/* To abandon it isn't needed after a failure, but has to work. */
 		if (nr & 1)
 			gmem_attributes_abandon(&store);
 	}
@@ -54,21 +54,21 @@ static void fail_init(void)
 	for (private = false; ; private = true) {
 		/* A single page needs no node. */
 		alloc_fail_after(0);
-		CHECK(!gmem_attributes_init(&f.ga, 1, private));
+		CHECK(!attributes_create(&f.ga, 1, private));
 		CHECK(gmem_attributes_is_private(&f.ga, 0) == private);
 		write_locked = true;
 		gmem_attributes_destroy(&f.ga);
 		write_locked = false;
 
 		alloc_fail_after(0);
-		CHECK(gmem_attributes_init(&f.ga, 16, private) == -ENOMEM);
+		CHECK(attributes_create(&f.ga, 16, private) == -ENOMEM);
 		CHECK(!gmem_attributes_is_private(&f.ga, 0));
 		write_locked = true;
 		gmem_attributes_destroy(&f.ga);
 		write_locked = false;
 
 		alloc_fail_after(1);
-		CHECK(!gmem_attributes_init(&f.ga, 16, private));
+		CHECK(!attributes_create(&f.ga, 16, private));
 		CHECK(gmem_attributes_is_uniform(&f.ga, 0, 16, private));
 		write_locked = true;
 		gmem_attributes_destroy(&f.ga);
@@ -79,7 +79,7 @@ static void fail_init(void)
 	}
 }
 
-/* All operations on a file that is in fragments, each called off. */
+/* Prepare and abandon all operations on a fragmented file. */
 static void fail_and_abandon(void)
 {
 	const pgoff_t sizes[] = { 1, 2, 7, 15, 16, 17, 40 };
@@ -104,7 +104,7 @@ static void fail_and_abandon(void)
 	}
 }
 
-/* Likewise, each tried again with more memory until it works. */
+/* Retry random operations with more and more memory until they work. */
 static void fail_and_retry(void)
 {
 	const pgoff_t sizes[] = { 1, 2, 17, 300, 3000 };
@@ -131,11 +131,11 @@ static void fail_and_retry(void)
 	}
 	diag("up to %u nodes for a store", max_nodes);
 
-	/* Or else most of this has tested nothing. */
+	/* Verify that there were stores that take several nodes. */
 	CHECK(max_nodes > 4);
 }
 
-/* The caller's flags, not others, reach the allocator: nodes can be charged. */
+/* Verify that the allocator gets the caller's flags, so that nodes can be charged. */
 static void gfp_flags(void)
 {
 	struct gmem_attributes_store store;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* A large file, and so many operations that its tree is five levels deep. */
+/* Do random operations on a large file, until its tree is five levels deep. */
 #include "file.h"
 
 static struct file f;
@@ -64,8 +64,8 @@ static void random_operations(void)
 }
 
 /*
- * What a guest can do to its host: fragment all of a large file, page by page,
- * and then have it converted at once, or go away.
+ * Fragment all of a large file, page by page, and then convert it at once or close
+ * it, as a guest can make its host do.
  */
 static void fragment_and_collapse(void)
 {

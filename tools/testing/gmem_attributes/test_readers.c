@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Lookups without the lock while a writer stores.  The bitmap is the writer's
- * own; what a reader can rely on is
+ * Look up pages without the lock while a writer stores.  The bitmap is the
+ * writer's own; what readers can rely on is
  *
  *  - that pages change in pairs, 2n with 2n + 1, so that no lookup may see a
  *    boundary within a pair; and
@@ -49,7 +49,7 @@ static bool read_fixed(unsigned long *state)
 	    gmem_attributes_is_uniform(&f.ga, start, start + 2, true))
 		return true;
 
-	/* Unless the tree is gone; pairs with the barrier before that. */
+	/* It may be destroyed; pairs with the barrier before that. */
 	cmm_smp_mb();
 	return uatomic_read(&closing);
 }
@@ -142,7 +142,7 @@ static void readers(void)
 	} while (!test_failed && (++nr % 64 || now_ms() < until));
 	file_check(&f);
 
-	/* Let them see the end, too. */
+	/* Have them look up pages while the tree is destroyed, too. */
 	uatomic_set(&closing, true);
 	cmm_smp_mb();
 	file_close(&f);

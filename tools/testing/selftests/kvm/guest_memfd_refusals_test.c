@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Test that VMs without private memory, which is all VMs on most architectures,
- * have nothing to convert: that they don't claim to, that they refuse to, and that
- * it's all the same to their memory.
+ * offer no conversions and refuse to convert, and that their memory is as before
+ * after they have refused.
  *
  * The clauses that the tests' comments name, e.g. C4, are those of
  * Documentation/virt/kvm/guest_memfd.rst.
@@ -27,7 +27,7 @@
 
 #define PRIVATE		KVM_MEMORY_ATTRIBUTE_PRIVATE
 
-/* What no call may touch. */
+/* What error_offset is set to, as no call may write it. */
 #define NO_ERROR_OFFSET	0xdeadbeefcafe5a5aul
 
 /* Verify that each page has its word of a generation, and replace it by the next. */
@@ -128,16 +128,13 @@ static void check_memory(struct gmem *gmem)
 		TEST_ASSERT_EQ(*page_word(gmem, i), gmem->generation << 32 | i);
 }
 
-/* Where no VM has private memory, there's no VM mode, and no parameter. */
+/*
+ * Returns whether VMs are in in-place mode without asking for it, those that have
+ * no private memory included.  Where no VM has private memory, none is.
+ */
 static bool in_place_is_default(void)
 {
-#ifdef __x86_64__
-	TEST_ASSERT(kvm_has_gmem_in_place(), "KVM has no gmem_in_place_conversion");
-	return get_kvm_param_bool("gmem_in_place_conversion");
-#else
-	TEST_ASSERT(!kvm_has_gmem_in_place(), "KVM has gmem_in_place_conversion");
-	return true;
-#endif
+	return kvm_check_cap(KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES);
 }
 
 FIXTURE(no_private_mem) {
@@ -153,7 +150,7 @@ FIXTURE_VARIANT_ADD(no_private_mem, init_shared) {
 	.flags = GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED,
 };
 
-/* Memory that the host can't have, and that can't be converted for it, either. */
+/* The host can't touch this memory, and can't convert it in order to. */
 FIXTURE_VARIANT_ADD(no_private_mem, init_private) {
 	.flags = GUEST_MEMFD_FLAG_MMAP,
 };
@@ -188,64 +185,74 @@ static int set_attributes(int fd, struct kvm_memory_attributes2 attr)
 	return r;
 }
 
-static int enable_attributes(struct kvm_vm *vm, u64 attributes, u32 flags)
+static int enable_cap(struct kvm_vm *vm, u32 cap, u64 attributes, u32 flags)
 {
-	struct kvm_enable_cap cap = {
-		.cap = KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES,
+	struct kvm_enable_cap enable_cap = {
+		.cap = cap,
 		.flags = flags,
 		.args = { attributes },
 	};
 
-	return __vm_ioctl(vm, KVM_ENABLE_CAP, &cap) ? errno : 0;
+	return __vm_ioctl(vm, KVM_ENABLE_CAP, &enable_cap) ? errno : 0;
 }
 
 static void check_caps(struct kvm_vm *vm)
 {
+	TEST_ASSERT_EQ(vm_check_cap(vm, KVM_CAP_GUEST_MEMFD_IN_PLACE), 0);
 	TEST_ASSERT_EQ(vm_check_cap(vm, KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES), 0);
 	TEST_ASSERT_EQ(vm_check_cap(vm, KVM_CAP_MEMORY_ATTRIBUTES), 0);
 	TEST_ASSERT_EQ(vm_check_cap(vm, KVM_CAP_GUEST_MEMFD_FLAGS),
 		       GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED);
 }
 
-/* C19, C21: No attributes, for such a VM or where all VMs are such. */
+/* C19, C20, C21: Look up the attributes of such a VM, and where all VMs are such. */
 TEST_F(no_private_mem, caps)
 {
 	check_caps(self->gmem.vm);
 #ifndef __x86_64__
+	ASSERT_EQ(0, kvm_check_cap(KVM_CAP_GUEST_MEMFD_IN_PLACE));
 	ASSERT_EQ(0, kvm_check_cap(KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES));
 	ASSERT_EQ(0, kvm_check_cap(KVM_CAP_MEMORY_ATTRIBUTES));
+	ASSERT_NE(0, access("/sys/module/kvm/parameters/gmem_in_place_conversion", F_OK));
 #endif
 }
 
-/* C19, C20: In-place mode isn't to be had, whatever is asked for. */
+/* C19, C20: Ask for in-place mode, with all kinds of attributes and flags. */
 TEST_F(no_private_mem, enable_cap)
 {
+	const u32 caps[] = {
+		KVM_CAP_GUEST_MEMFD_IN_PLACE,
+		KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES,
+	};
 	const struct kvm_memory_attributes2 attr = {
 		.size = self->gmem.size,
 		.attributes = PRIVATE,
 	};
 	struct kvm_vm *vm = vm_create_barebones();
-	int i;
+	int i, j;
 
-	ASSERT_EQ(EINVAL, enable_attributes(vm, 0, 0));
-	ASSERT_EQ(EINVAL, enable_attributes(vm, ~0ull, 0));
-	for (i = 0; i < 64; i++) {
-		ASSERT_EQ(EINVAL, enable_attributes(vm, BIT_ULL(i), 0));
-		ASSERT_EQ(EINVAL, enable_attributes(vm, BIT_ULL(i) | PRIVATE, 0));
+	for (i = 0; i < ARRAY_SIZE(caps); i++) {
+		ASSERT_EQ(EINVAL, enable_cap(vm, caps[i], 0, 0));
+		ASSERT_EQ(EINVAL, enable_cap(vm, caps[i], ~0ull, 0));
+		for (j = 0; j < 64; j++) {
+			ASSERT_EQ(EINVAL, enable_cap(vm, caps[i], BIT_ULL(j), 0));
+			ASSERT_EQ(EINVAL, enable_cap(vm, caps[i], BIT_ULL(j) | PRIVATE, 0));
+		}
+		for (j = 0; j < 32; j++)
+			ASSERT_EQ(EINVAL, enable_cap(vm, caps[i], PRIVATE, BIT(j)));
+
+		/* Nor does it work once the VM has memory and a vCPU. */
+		ASSERT_EQ(EINVAL, enable_cap(self->gmem.vm, caps[i], PRIVATE, 0));
 	}
-	for (i = 0; i < 32; i++)
-		ASSERT_EQ(EINVAL, enable_attributes(vm, PRIVATE, BIT(i)));
 	check_caps(vm);
 	kvm_vm_free(vm);
 
-	/* Neither in the midst of its life, when no VM may ask. */
-	ASSERT_NE(0, enable_attributes(self->gmem.vm, PRIVATE, 0));
 	check_caps(self->gmem.vm);
 	ASSERT_EQ(self->in_place ? EINVAL : ENOTTY, set_attributes(self->gmem.fd, attr));
 	check_memory(&self->gmem);
 }
 
-/* C4, C5, C6: The VM's mode is all that makes a difference, not the arguments. */
+/* C4, C5, C6: Verify that the errno depends on the VM's mode, and not on the arguments. */
 TEST_F(no_private_mem, set_attributes)
 {
 	const int expected = self->in_place ? EINVAL : ENOTTY;
@@ -280,7 +287,7 @@ TEST_F(no_private_mem, set_attributes)
 	check_memory(&self->gmem);
 }
 
-/* C4: Who asks, and whether the struct can be read, comes before what it says. */
+/* C4: Convert in another process, and with a struct that can't be read. */
 TEST_F(no_private_mem, order)
 {
 	const struct kvm_memory_attributes2 attr = { .size = self->gmem.size };
@@ -306,7 +313,7 @@ TEST_F(no_private_mem, order)
 	check_memory(&self->gmem);
 }
 
-/* C1, C4: The command is for a guest_memfd, which has no others. */
+/* C1, C4: Use the command on other files, and other commands on a guest_memfd. */
 TEST_F(no_private_mem, wrong_fd)
 {
 	const struct kvm_memory_attributes2 attr = { .size = self->gmem.size };

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Test that no process of the host can get at a page of a guest_memfd while the
- * page is private, whichever way it takes; and that the very same ways lead to
- * the page while it is shared.
+ * Test that no process of the host can access a page of a guest_memfd while the
+ * page is private, by whatever system call or instruction; and that the same
+ * accesses work while the page is shared.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -33,10 +33,10 @@
 /* The page that is private or shared; its neighbors are always shared. */
 #define PAGE		10
 
-/* What a buffer holds if nothing was read to it. */
+/* The contents of a buffer to which nothing was read. */
 #define NOTHING		0x6e6f7468696e6721ul
 
-/* What an access returns if the kernel hasn't got this way. */
+/* What an access returns if the kernel doesn't support it. */
 #define MISSING		(-1)
 
 static void fill_buf(u64 *buf, u64 val)
@@ -59,12 +59,12 @@ static bool buf_is(u64 *buf, u64 val)
 }
 
 /*
- * The ways.  They copy all of the page to or from a page-aligned buffer, and
- * return an errno.  One that takes a detour, e.g. through a file, looks at the end
- * of the detour even if it is refused: nothing may have gotten there.
+ * The ways to access the page.  They copy all of it to or from a page-aligned
+ * buffer, and return an errno.  One that goes through something else, e.g. a file,
+ * also looks there if the access is refused: nothing may have been written to it.
  */
 
-/* All of a page, or an errno. */
+/* Returns an errno unless all of the page was copied. */
 static int result(ssize_t r)
 {
 	if (r < 0)
@@ -190,7 +190,7 @@ static void pipe_put(int pipe_fds[2], void *buf)
 	TEST_ASSERT_EQ(write(pipe_fds[1], buf, PAGE_SIZE), PAGE_SIZE);
 }
 
-/* Whatever is in the pipe, if it's anything at all. */
+/* Read what is in the pipe, if anything is. */
 static void pipe_get(int pipe_fds[2], void *buf)
 {
 	TEST_ASSERT(read(pipe_fds[0], buf, PAGE_SIZE) >= 0 || errno == EAGAIN,
@@ -534,7 +534,7 @@ static int iommufd_test(int iommufd, struct iommu_test_cmd *cmd)
 }
 
 /*
- * By a device's view of the page.  If the device has an IOMMU domain, all pages are
+ * Access the page as a device does.  If the device has an IOMMU domain, all pages are
  * pinned as soon as they are mapped for it, otherwise when they are used.
  */
 static int iommufd_rw(bool domain, u32 flags, void *page, void *buf)
@@ -625,7 +625,7 @@ static int mdev_write(int fd, void *page, void *buf)
 	return iommufd_rw(false, MOCK_ACCESS_RW_SLOW_PATH | MOCK_ACCESS_RW_WRITE, page, buf);
 }
 
-/* What is pinned is read by way of the kernel's own mapping. */
+/* Pin the page; what is pinned is read through the kernel's own mapping. */
 static int gup_read(int fd, void *page, void *buf)
 {
 	int gup_fd = gup_test_open();
@@ -679,7 +679,7 @@ static int uffd_copy(int uffd, void *dst, void *src)
 	return ioctl(uffd, UFFDIO_COPY, &copy) ? errno : 0;
 }
 
-/* Have the page be what userfaultfd fills another one with. */
+/* Fill another page with this one by userfaultfd. */
 static int uffd_read(int fd, void *page, void *buf)
 {
 	int uffd = uffd_open();
@@ -701,8 +701,8 @@ static int uffd_read(int fd, void *page, void *buf)
 }
 
 /*
- * Who takes the ways: the VMM, a child that inherited its mapping, and a process
- * that is older than the VM and has nothing but the fd that it was sent.
+ * Who accesses the page: the VMM, a child that inherited its mapping, and a process
+ * that is older than the VM and was sent the fd.
  */
 enum {
 	VMM,
@@ -726,9 +726,9 @@ enum order {
 
 struct way {
 	int (*read)(int fd, void *page, void *buf);
-	/* NULL if it's a way out only. */
+	/* NULL if the page can only be read this way. */
 	int (*write)(int fd, void *page, void *buf);
-	/* What both return if the page is private. */
+	/* The errno of both if the page is private. */
 	int err;
 	const char *needs;
 };
@@ -760,7 +760,7 @@ static void send_fd(int sock, int fd)
 	TEST_ASSERT_EQ(sendmsg(sock, &msg, 0), 1);
 }
 
-/* Returns -1 if there's nobody left to send anything. */
+/* Returns -1 if all who could send have died. */
 static int receive_fd(int sock)
 {
 	char control[CMSG_SPACE(sizeof(int))], byte;
@@ -863,7 +863,7 @@ static int order(struct scene *s, int actor, enum order what)
 	return r;
 }
 
-/* One after the other reads what is there, and writes what the next one reads. */
+/* Have each actor read what is there, and write what the next one reads. */
 static void check_shared(struct scene *s, int generation)
 {
 	int i, r;
@@ -916,7 +916,7 @@ static void check_private(struct scene *s, int generation)
 			TEST_ASSERT_EQ(order(s, i, ORDER_CONVERT), EIO);
 	}
 
-	/* To have tried has no effect that lasts. */
+	/* Verify that failed attempts have no lasting effect. */
 	check_state(s->gmem.mem, BIT_ULL(PAGE));
 	guest_check(s->gmem.vcpu, PAGE, 1, generation);
 }
@@ -1033,7 +1033,7 @@ FIXTURE_VARIANT_ADD(way, uffd) {
 	.way = { uffd_read, NULL, EFAULT, "CONFIG_USERFAULTFD" },
 };
 
-/* C9, C4: The way leads to a shared page and to no private one, whoever takes it. */
+/* C9, C4: Have each actor access the page, once shared and once private. */
 TEST_F(way, access)
 {
 	struct scene *s = &self->scene;
@@ -1044,7 +1044,7 @@ TEST_F(way, access)
 	host_fill(s->gmem.mem, PAGE - 1, 3, 1);
 	check_shared(s, 1);
 
-	/* Not even what is in the page now was ever shared. */
+	/* Give the page contents that were never shared. */
 	to_private(s->gmem.fd, PAGE, 1);
 	guest_fill(s->gmem.vcpu, PAGE, 1, 11);
 	check_private(s, 11);
@@ -1073,7 +1073,7 @@ FIXTURE_TEARDOWN(page)
 	gmem_vm_free(&self->gmem);
 }
 
-/* The page is still private, and everything is as the guest and the host left it. */
+/* Verify that the page is still private, and that all pages have their contents. */
 static void check_untouched(struct gmem_vm *gmem)
 {
 	check_state(gmem->mem, BIT_ULL(PAGE));
@@ -1089,7 +1089,7 @@ static void make_shared_again(struct gmem_vm *gmem)
 	guest_check(gmem->vcpu, PAGE, 1, 2);
 }
 
-/* C9: An access that runs into the page gets what is in front of it, no more. */
+/* C9: Access a range that ends in the page, and verify that it stops in front of it. */
 TEST_F(page, border)
 {
 	u8 *mem = self->page - PAGE_SIZE;
@@ -1133,7 +1133,7 @@ do {											\
 	check_untouched(&self->gmem);
 }
 
-/* C9: The fd is for mmap() and fallocate(), not for I/O, whatever the state. */
+/* C9: Use the fd for I/O, which it refuses whatever the state. */
 TEST_F(page, file)
 {
 	const int fd = self->gmem.fd;
@@ -1142,7 +1142,7 @@ TEST_F(page, file)
 	char path[64];
 	int i;
 
-	/* There would be something to read, and something to write. */
+	/* Have data in the page and in the buffer. */
 	file = memfd_open();
 	ASSERT_EQ(PAGE_SIZE, pwrite(file, buf, PAGE_SIZE, 0));
 	pipe_open(pipe_fds);
@@ -1184,7 +1184,7 @@ do {						\
 	kvm_close(file);
 }
 
-/* C9: A futex is a word that the kernel compares and changes. */
+/* C9: Use a word of the page as a futex, which the kernel would read and change. */
 TEST_F(page, futex)
 {
 	u32 *uaddr = (u32 *)self->page, other = 0;
@@ -1210,7 +1210,7 @@ TEST_F(page, futex)
 	make_shared_again(&self->gmem);
 }
 
-/* C9: Whether the page exists is no secret, but it's all that mincore() tells. */
+/* C9: Call mincore(), which says whether the page exists and nothing else. */
 TEST_F(page, mincore)
 {
 	unsigned char vec;
@@ -1232,7 +1232,7 @@ TEST_F(page, mincore)
 	ASSERT_EQ(0, vec);
 }
 
-/* C9: No advice gets the page out, changes it, or poisons what is the guest's. */
+/* C9: Call madvise(), and verify that none of it reads, changes or poisons the page. */
 TEST_F(page, madvise)
 {
 	static const struct {
@@ -1272,7 +1272,7 @@ TEST_F(page, madvise)
 	make_shared_again(&self->gmem);
 }
 
-/* C9, C12: To remove the page is to punch a hole, and gets zeroes for the guest. */
+/* C9, C12: Remove the page with MADV_REMOVE, which punches a hole. */
 TEST_F(page, remove)
 {
 	to_private(self->gmem.fd, PAGE, 1);
@@ -1285,7 +1285,7 @@ TEST_F(page, remove)
 	ASSERT_EQ(0, host_read(self->gmem.mem, PAGE));
 }
 
-/* C9: A guard on the page takes precedence, and its removal uncovers nothing. */
+/* C9: Install and remove a guard region, and verify that the page can't be read. */
 TEST_F(page, guard)
 {
 	to_private(self->gmem.fd, PAGE, 1);
@@ -1294,14 +1294,14 @@ TEST_F(page, guard)
 	kvm_madvise(self->page, PAGE_SIZE, MADV_GUARD_REMOVE);
 	check_untouched(&self->gmem);
 
-	/* It must not be a guard that stays of a page that becomes shared. */
+	/* Once the page is shared, no guard may be left on it. */
 	kvm_madvise(self->page, PAGE_SIZE, MADV_GUARD_INSTALL);
 	to_shared(self->gmem.fd, PAGE, 1);
 	kvm_madvise(self->page, PAGE_SIZE, MADV_GUARD_REMOVE);
 	make_shared_again(&self->gmem);
 }
 
-/* C9: userfaultfd has nothing to do with the page, and doesn't fill or move it. */
+/* C9: Use userfaultfd on the page, which doesn't fill, move or reveal it. */
 TEST_F(page, userfaultfd)
 {
 	const struct uffdio_range range = { (u64)self->page, PAGE_SIZE };
@@ -1335,7 +1335,7 @@ TEST_F(page, userfaultfd)
 	ASSERT_EQ(EINVAL, uffd_register(uffd, self->page, UFFDIO_REGISTER_MODE_MINOR));
 	ASSERT_EQ(EINVAL, uffd_register(uffd, self->page, UFFDIO_REGISTER_MODE_WP));
 
-	/* It's possible with memory that userfaultfd is for. */
+	/* Verify that it works with other memory. */
 	ASSERT_EQ(0, uffd_register(uffd, hole, UFFDIO_REGISTER_MODE_MISSING));
 	ASSERT_EQ(0, uffd_copy(uffd, hole, buf));
 	ASSERT_TRUE(buf_is(hole, NOTHING));
@@ -1394,7 +1394,7 @@ static struct core dump_core(void)
 	TEST_ASSERT(r > 0, "Failed to read " CORE_PATTERN_PATH);
 	kvm_close(fd);
 
-	/* Nothing may fail while the pattern, which is everybody's, isn't the old one. */
+	/* The pattern is global: don't fail before the old one is restored. */
 	snprintf(path, sizeof(path), "%s/core.%%p", dir);
 	r = write_file(CORE_PATTERN_PATH, path);
 	pid = fork();
@@ -1422,7 +1422,7 @@ static struct core dump_core(void)
 	return core;
 }
 
-/* A lone word may be somebody's variable, look for a piece of a page. */
+/* Look for several words in a row, as a single one may be a variable. */
 static bool core_has(struct core *core, int page, int generation)
 {
 	u64 piece[8];
@@ -1434,7 +1434,7 @@ static bool core_has(struct core *core, int page, int generation)
 	return memmem(core->mem, core->size, piece, sizeof(piece));
 }
 
-/* C9: The page isn't in the core of a process that had it mapped. */
+/* C9: Dump the core of a process that has the page mapped, and look for it there. */
 TEST_F(page, core_dump)
 {
 	struct core shared, private, again;

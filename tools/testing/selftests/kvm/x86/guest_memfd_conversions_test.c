@@ -16,20 +16,20 @@
 #include "processor.h"
 #include "test_util.h"
 
-/* Neither the guest nor, if the page is shared, the host finds anything. */
+/* Verify that the guest and, if the page is shared, the host find nothing there. */
 static void check_zeroes(struct kvm_vcpu *vcpu, u8 *mem, int page, bool private)
 {
 	u64 *words = (u64 *)page_hva(mem, page);
 	int i;
 
-	/* What would be the page before the first one has no value. */
+	/* A page_val() of 0: all words of the page are zero. */
 	__guest_check(vcpu, page_gpa(page), -1, 1, 0);
 
 	for (i = 0; i < WORDS_PER_PAGE && !private; i++)
 		TEST_ASSERT(!words[i], "Page %d has 0x%lx at word %d", page, words[i], i);
 }
 
-/* C11, C21: All private or all shared, nothing allocated. */
+/* C11, C21: Verify that all of a new file is private or shared, and nothing allocated. */
 TEST_F(gmem, start_state)
 {
 	ASSERT_EQ(0, nr_allocated(self->fd, self->mem, GMEM_SIZE));
@@ -45,7 +45,7 @@ TEST_F(gmem, start_state)
 	check_state(self->mem, variant->init_state);
 }
 
-/* C10, C15: Whoever comes next finds what the other side left. */
+/* C10, C15: Convert pages, and verify that each side finds what the other side left. */
 TEST_F(gmem, convert)
 {
 	static const struct {
@@ -62,7 +62,7 @@ TEST_F(gmem, convert)
 		nr = ranges[i].nr;
 		end = first + nr;
 
-		/* In a sea of shared, to private and back. */
+		/* All pages are shared, make some private and back. */
 		set_state(self->fd, 0);
 		host_fill(self->mem, 0, NR_PAGES, ++gen);
 		to_private(self->fd, first, nr);
@@ -96,7 +96,7 @@ TEST_F(gmem, convert)
 	}
 }
 
-/* C3, C9: What is private is what was last made private, and nothing else. */
+/* C3, C9: Convert random ranges, and verify which pages are private. */
 TEST_F(gmem, convert_random)
 {
 	u64 state = variant->init_state;
@@ -117,7 +117,7 @@ TEST_F(gmem, convert_random)
 	}
 }
 
-/* C7: Nothing to do is nothing done: whatever is mapped stays mapped. */
+/* C7: Convert pages to the state that they have, and verify that they stay mapped. */
 TEST_F(gmem, no_op)
 {
 	set_state(self->fd, MIXED);
@@ -134,7 +134,7 @@ TEST_F(gmem, no_op)
 	ASSERT_EQ(0, guest_faults(self->vcpu, 0, NR_PAGES));
 	check_state(self->mem, MIXED);
 
-	/* To be sure that faults are counted. */
+	/* Verify that faults would have been counted. */
 	to_private(self->fd, 9, 1);
 	ASSERT_EQ(1, guest_faults(self->vcpu, 0, NR_PAGES));
 	to_shared(self->fd, 9, 1);
@@ -142,7 +142,7 @@ TEST_F(gmem, no_op)
 	ASSERT_EQ(1, host_faults(self->mem, 8, 12));
 }
 
-/* C7, C10: In a mixed range, pages that have the wanted state are left alone. */
+/* C7, C10: Convert a mixed range, and verify that only pages that change are unmapped. */
 TEST_F(gmem, mixed)
 {
 	const int nr_private = __builtin_popcountll(MIXED);
@@ -166,7 +166,7 @@ TEST_F(gmem, mixed)
 		ASSERT_EQ(!!(MIXED & BIT_ULL(i)), guest_faults(self->vcpu, i, 1))
 			TH_LOG("page %d", i);
 
-	/* Same for the host, which never had the private ones. */
+	/* Same for the host, which has never mapped the private ones. */
 	set_state(self->fd, MIXED);
 	to_shared(self->fd, 0, NR_PAGES);
 	host_faults(self->mem, 0, NR_PAGES);
@@ -178,7 +178,7 @@ TEST_F(gmem, mixed)
 	host_check(self->mem, 0, NR_PAGES, 1);
 }
 
-/* C11: Converting isn't allocating. */
+/* C11: Convert pages that were never touched, and verify that none is allocated. */
 TEST_F(gmem, never_touched)
 {
 	const size_t size = SZ_256M;
@@ -211,7 +211,7 @@ TEST_F(gmem, never_touched)
 	ASSERT_EQ(3, nr_allocated(self->fd, self->mem, GMEM_SIZE));
 }
 
-/* C11: Zeroes, in all of a page, for the one that happens to be first. */
+/* C11: Verify that all of a new page is zeroes, whoever touches it first. */
 TEST_F(gmem, zeroes)
 {
 	int i;
@@ -236,7 +236,7 @@ TEST_F(gmem, zeroes)
 		check_zeroes(self->vcpu, self->mem, i, false);
 }
 
-/* C11, C12: To allocate has nothing to do with what is private. */
+/* C11, C12: Allocate private and shared pages with fallocate(). */
 TEST_F(gmem, fallocate)
 {
 	const int unsupported[] = {
@@ -261,7 +261,7 @@ TEST_F(gmem, fallocate)
 	kvm_fallocate(self->fd, FALLOC_FL_KEEP_SIZE, 0, GMEM_SIZE);
 	ASSERT_EQ(NR_PAGES, nr_allocated(self->fd, self->mem, GMEM_SIZE));
 
-	/* Allocated as the one kind, and used as the other for the first time. */
+	/* Allocate as private and use as shared, and vice versa. */
 	to_shared(self->fd, 20, 10);
 	to_private(self->fd, 8, 6);
 	for (i = 0; i < NR_PAGES; i++)
@@ -273,10 +273,10 @@ TEST_F(gmem, fallocate)
 			ASSERT_EQ(0, *(u64 *)(page_hva(self->mem, i) + j));
 }
 
-/* C12: A hole is a hole in the memory, not in what is known about it. */
+/* C12: Punch holes, and verify that the data is gone and the attributes stay. */
 TEST_F(gmem, punch_hole)
 {
-	/* From private over shared to private. */
+	/* Punch a hole from private pages over shared ones to private ones. */
 	const int first = 5, nr = 30, end = first + nr;
 	int i;
 
@@ -304,7 +304,7 @@ TEST_F(gmem, punch_hole)
 	host_check(self->mem, 0, first, 1);
 	host_check(self->mem, end, NR_PAGES - end, 1);
 
-	/* Page by page, the state stays with the index and not with the page. */
+	/* Punch out single pages: the state belongs to the index and not to the page. */
 	set_state(self->fd, MIXED);
 	guest_fill(self->vcpu, 0, NR_PAGES, 2);
 	for (i = 0; i < NR_PAGES; i++) {
@@ -315,7 +315,7 @@ TEST_F(gmem, punch_hole)
 	}
 	check_state(self->mem, MIXED);
 
-	/* Holes can be converted, and there is nothing behind them. */
+	/* Convert holes: they still read as zeroes. */
 	kvm_fallocate(self->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, GMEM_SIZE);
 	set_state(self->fd, MIXED);
 	ASSERT_EQ(0, nr_allocated(self->fd, self->mem, GMEM_SIZE));
@@ -337,7 +337,7 @@ static void pre_fault(struct kvm_vcpu *vcpu, gpa_t gpa, u64 size)
 	} while (range.size);
 }
 
-/* C11, C17: Nothing is left to be done for a guest that has its memory mapped. */
+/* C11, C17: Pre-fault pages, and verify that the guest has no faults on them. */
 TEST_F(gmem, pre_fault)
 {
 	set_state(self->fd, MIXED);
@@ -378,8 +378,8 @@ static void *pre_fault_worker(void *data)
 }
 
 /*
- * C10, C13, C17: Pages are converted while they are being mapped, which neither is
- * in the way of the conversion nor makes anything of it.
+ * C10, C13, C17: Convert pages while another thread pre-faults them: conversions
+ * don't fail because of that, and what is mapped in the end matches the state.
  */
 TEST_F(gmem, pre_faulting)
 {
@@ -396,7 +396,7 @@ TEST_F(gmem, pre_faulting)
 	kvm_pthread_create(&thread, NULL, pre_fault_worker, &faulter);
 
 	for (i = 0; i < 100; i++) {
-		/* At times there's something to be mapped everywhere. */
+		/* Now and then, give every page something to be mapped. */
 		for (lap = READ_ONCE(faulter.laps); i % 8 == 0 && READ_ONCE(faulter.laps) == lap; )
 			sched_yield();
 
@@ -412,7 +412,7 @@ TEST_F(gmem, pre_faulting)
 		}
 	}
 
-	/* Be sure that it's done, and not stuck. */
+	/* Verify that the other thread makes progress. */
 	for (lap = READ_ONCE(faulter.laps) + 2; READ_ONCE(faulter.laps) < lap; )
 		sched_yield();
 	WRITE_ONCE(faulter.stop, true);
@@ -449,8 +449,8 @@ static void *touch_worker(void *data)
 }
 
 /*
- * C4, C6, C9, C14: A host that touches what is being converted gets it or doesn't, but not for
- * longer than the page is shared.
+ * C4, C6, C9, C14: Convert pages while the host touches them, and verify that the
+ * host reads shared pages only.
  */
 TEST_F(gmem, host_touching)
 {

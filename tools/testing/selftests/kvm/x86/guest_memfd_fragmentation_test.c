@@ -4,15 +4,15 @@
  * unlucky guest can, convert all of it at once, and close it while it is in
  * pieces: neither may hurt the host, nor keep any of its memory.
  *
- * What is in pieces is a maple tree, which a single store may cut down and which
- * is freed by RCU.  That takes another path from the fourth level on, which is
- * where a tree of plain ranges used to bring down the host.  A node has at most
+ * The attributes are in a maple tree, which a single store may replace and which is
+ * freed by RCU.  That takes another path from the fourth level on, where freeing a
+ * tree of plain ranges used to crash the host.  A node has at most
  * 16 entries, i.e. three levels have at most 4,096 ranges, and the default of
  * 32,768 has at least four, however full the nodes are.  A million (-n 1048576)
- * is for a machine with time.
+ * takes minutes.
  *
- * What is in pieces is what KVM knows about the memory.  The memory itself is
- * (almost) never touched, and thus never allocated.
+ * Only the attributes are fragmented.  The memory itself is (almost) never touched,
+ * and thus never allocated.
  */
 #include <pthread.h>
 #include <time.h>
@@ -62,7 +62,7 @@ static void check(int fd, u64 nr_pages, bool even_private, bool odd_private)
 	u64 i, page;
 	u8 *mem;
 
-	/* Map the file only to look at it, or else conversions take twice as long. */
+	/* Map the file only here, or else conversions take twice as long. */
 	mem = kvm_mmap(size, PROT_READ, MAP_SHARED, fd);
 
 	for (i = 0; i <= NR_SAMPLES; i++) {
@@ -94,7 +94,7 @@ static void guest_code(void)
 	}
 }
 
-/* The host is well if another VM can do all that this is about. */
+/* Verify that the host works: have another VM convert and use memory. */
 static void run_vm(void)
 {
 	struct kvm_vcpu *vcpu;

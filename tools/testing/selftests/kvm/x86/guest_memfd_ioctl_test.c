@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include <linux/align.h>
 #include <linux/falloc.h>
 
 #include "gmem_fixture.h"
@@ -36,7 +37,7 @@ static int child_set_attributes(int fd, unsigned long cmd, void *attr)
 	return WEXITSTATUS(status);
 }
 
-/* C1, C2: The command's number, and where its words are. */
+/* C1, C2: Verify the command's number, and where its words are. */
 TEST(uapi)
 {
 	ASSERT_EQ(0xc080aed2, KVM_SET_MEMORY_ATTRIBUTES2);
@@ -97,15 +98,20 @@ FIXTURE_TEARDOWN(modes)
 	kvm_vm_free(self->vm);
 }
 
-static int enable_in_place(struct kvm_vm *vm, u64 attributes, u32 flags)
+static int enable_cap(struct kvm_vm *vm, u32 cap, u64 attributes, u32 flags)
 {
-	struct kvm_enable_cap cap = {
-		.cap = KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES,
+	struct kvm_enable_cap enable_cap = {
+		.cap = cap,
 		.flags = flags,
 		.args = { attributes },
 	};
 
-	return __vm_ioctl(vm, KVM_ENABLE_CAP, &cap) ? errno : 0;
+	return __vm_ioctl(vm, KVM_ENABLE_CAP, &enable_cap) ? errno : 0;
+}
+
+static int enable_in_place(struct kvm_vm *vm, u64 attributes, u32 flags)
+{
+	return enable_cap(vm, KVM_CAP_GUEST_MEMFD_IN_PLACE, attributes, flags);
 }
 
 static int set_vm_attributes(struct kvm_vm *vm, u64 attributes)
@@ -134,11 +140,11 @@ static int set_gmem_attributes(struct kvm_vm *vm, u64 attributes)
 	return r;
 }
 
-/* C20: Only what there is can be had, and of that not more. */
+/* C20: Ask for attributes that don't exist, with flags, or by the wrong capability. */
 TEST_F(modes, enable_einval)
 {
 	struct kvm_enable_cap cap = {
-		.cap = KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES,
+		.cap = KVM_CAP_GUEST_MEMFD_IN_PLACE,
 		.args = { PRIVATE, ~0ull, ~0ull, ~0ull },
 	};
 	int i;
@@ -154,6 +160,12 @@ TEST_F(modes, enable_einval)
 	for (i = 0; i < 32; i++)
 		ASSERT_EQ(EINVAL, enable_in_place(self->vm, PRIVATE, BIT(i)));
 
+	/* The attributes of guest_memfds can be looked up, but not enabled. */
+	ASSERT_EQ(EINVAL, enable_cap(self->vm, KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES, 0, 0));
+	ASSERT_EQ(EINVAL, enable_cap(self->vm, KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES,
+				     PRIVATE, 0));
+	ASSERT_EQ(EINVAL, enable_cap(self->vm, KVM_CAP_MEMORY_ATTRIBUTES, PRIVATE, 0));
+
 	ASSERT_EQ(self->in_place && variant->type != VM_TYPE_DEFAULT,
 		  vm_has_gmem_attributes(self->vm));
 
@@ -164,7 +176,7 @@ TEST_F(modes, enable_einval)
 	ASSERT_EQ(variant->type != VM_TYPE_DEFAULT, vm_has_gmem_attributes(self->vm));
 }
 
-/* C20: A VM that has something has its mode, too. */
+/* C20: Ask for in-place mode once the VM has a vCPU, a memslot or a guest_memfd. */
 TEST_F(modes, enable_ebusy)
 {
 	struct kvm_vm *vm;
@@ -173,12 +185,16 @@ TEST_F(modes, enable_ebusy)
 
 	__vm_vcpu_add(self->vm, 0);
 
-	/* Two reasons to refuse, whichever comes first. */
+	/* Either errno is fine, as there are two reasons. */
 	if (variant->type == VM_TYPE_DEFAULT) {
 		ASSERT_NE(0, enable_in_place(self->vm, PRIVATE, 0));
 		return;
 	}
 	ASSERT_EQ(EBUSY, enable_in_place(self->vm, PRIVATE, 0));
+	ASSERT_EQ(EINVAL, enable_in_place(self->vm, 0, 0));
+	ASSERT_EQ(EINVAL, enable_in_place(self->vm, PRIVATE, 1));
+	ASSERT_EQ(EINVAL, enable_cap(self->vm, KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES,
+				     PRIVATE, 0));
 
 	vm = vm_create_barebones_type(variant->type);
 	mem = kvm_mmap(PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
@@ -197,7 +213,24 @@ TEST_F(modes, enable_ebusy)
 	kvm_vm_free(vm);
 }
 
-/* C19, C20, C21: What userspace gets if it asks for nothing. */
+/* C20: Look up what can be enabled, before and after it's enabled, and if it's too late. */
+TEST_F(modes, check_in_place)
+{
+	const bool has_private = variant->type == KVM_X86_SW_PROTECTED_VM;
+	const u64 expected = has_private ? PRIVATE : 0;
+
+	ASSERT_EQ(PRIVATE, kvm_check_cap(KVM_CAP_GUEST_MEMFD_IN_PLACE));
+	ASSERT_EQ(expected, vm_check_cap(self->vm, KVM_CAP_GUEST_MEMFD_IN_PLACE));
+
+	ASSERT_EQ(has_private ? 0 : EINVAL, enable_in_place(self->vm, PRIVATE, 0));
+	ASSERT_EQ(expected, vm_check_cap(self->vm, KVM_CAP_GUEST_MEMFD_IN_PLACE));
+
+	__vm_vcpu_add(self->vm, 0);
+	ASSERT_EQ(expected, vm_check_cap(self->vm, KVM_CAP_GUEST_MEMFD_IN_PLACE));
+	ASSERT_EQ(PRIVATE, kvm_check_cap(KVM_CAP_GUEST_MEMFD_IN_PLACE));
+}
+
+/* C19, C20, C21: Look up what userspace gets if it asks for nothing. */
 TEST_F(modes, default_mode)
 {
 	const bool has_private = variant->type == KVM_X86_SW_PROTECTED_VM;
@@ -207,8 +240,13 @@ TEST_F(modes, default_mode)
 	u64 init_shared = vm_attrs ? 0 : GUEST_MEMFD_FLAG_INIT_SHARED;
 	struct stat st;
 
-	ASSERT_EQ(0, stat(GMEM_PARAM_PATH, &st));
-	ASSERT_EQ(0444, st.st_mode & 0777);
+	/* There's a parameter if and only if there is something to choose. */
+	if (stat(GMEM_PARAM_PATH, &st)) {
+		ASSERT_EQ(ENOENT, errno);
+		ASSERT_TRUE(self->in_place);
+	} else {
+		ASSERT_EQ(0444, st.st_mode & 0777);
+	}
 
 	ASSERT_EQ(self->in_place ? PRIVATE : 0,
 		  kvm_check_cap(KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES));
@@ -233,7 +271,7 @@ static int try_gmem_flags(struct kvm_vm *vm, u64 flags)
 	return 0;
 }
 
-/* C21, C22: The flags that are offered are the ones that work. */
+/* C21, C22: Verify that the flags that are offered are the ones that work. */
 TEST_F(modes, gmem_flags)
 {
 	const bool has_private = variant->type == KVM_X86_SW_PROTECTED_VM;
@@ -259,7 +297,7 @@ TEST_F(modes, gmem_flags)
 		if (in_place || !has_private)
 			break;
 
-		/* It's for VM mode that one of them is missing. */
+		/* Test the same in in-place mode, which has them all. */
 		vm = ____vm_create(in_place_shape);
 		in_place = true;
 	}
@@ -267,7 +305,7 @@ TEST_F(modes, gmem_flags)
 		kvm_vm_free(vm);
 }
 
-/* C1, C4, C20, C22: In VM mode, the VM has the attributes, and its files don't. */
+/* C1, C4, C20, C22: Verify that in VM mode, the VM has the attributes, and its files don't. */
 TEST_F(modes, vm_mode)
 {
 	const bool has_private = variant->type == KVM_X86_SW_PROTECTED_VM;
@@ -281,7 +319,7 @@ TEST_F(modes, vm_mode)
 			ASSERT_EQ(EINVAL, set_gmem_attributes(self->vm, PRIVATE));
 			ASSERT_EQ(EINVAL, set_gmem_attributes(self->vm, 0));
 		}
-		SKIP(return, "kvm.gmem_in_place_conversion=Y, no VM is in VM mode");
+		SKIP(return, "No VM is in VM mode if in-place mode is the default");
 	}
 
 	/* Other VMs can be in the other mode, if there are any. */
@@ -302,7 +340,7 @@ TEST_F(modes, vm_mode)
 		kvm_vm_free(in_place_vm);
 }
 
-/* C19, C20, C21: What a VM gets that asks for it, and keeps. */
+/* C19, C20, C21: Verify what a VM gets that asks for in-place mode, and that it keeps it. */
 TEST_F(modes, in_place_mode)
 {
 	struct kvm_vm *vm = self->vm;
@@ -335,7 +373,7 @@ TEST_F(modes, in_place_mode)
 	ASSERT_EQ(0, set_gmem_attributes(vm, PRIVATE));
 	ASSERT_EQ(0, set_gmem_attributes(vm, 0));
 
-	/* For life. */
+	/* Verify that the mode stays. */
 	fd = vm_create_guest_memfd(vm, PAGE_SIZE, 0);
 	__vm_vcpu_add(vm, 0);
 	ASSERT_EQ(PRIVATE, vm_check_cap(vm, KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES));
@@ -343,7 +381,7 @@ TEST_F(modes, in_place_mode)
 	kvm_close(fd);
 }
 
-/* C1, C4, C6: The command, and nothing like it, on a guest_memfd, and nothing like it. */
+/* C1, C4, C6: Use the command on other files, and similar commands on a guest_memfd. */
 TEST_F(gmem, wrong_fd)
 {
 	struct kvm_memory_attributes2 attr = {
@@ -382,7 +420,7 @@ TEST_F(gmem, wrong_fd)
 	ASSERT_EQ(ENOTTY, set_attributes(fd, &attr));
 	kvm_close(fd);
 
-	/* And what a guest_memfd doesn't know. */
+	/* Commands that a guest_memfd doesn't know. */
 	ASSERT_EQ(-1, ioctl(self->fd, KVM_SET_MEMORY_ATTRIBUTES, &vm_attr));
 	ASSERT_EQ(ENOTTY, errno);
 	for (i = 0; i < ARRAY_SIZE(cmds); i++) {
@@ -394,7 +432,7 @@ TEST_F(gmem, wrong_fd)
 	check_state(self->mem, MIXED);
 }
 
-/* C4, C6: A process that may use the memory may not decide which. */
+/* C4, C6: Convert in a process that isn't the VM's, but has its guest_memfd. */
 TEST_F(gmem, wrong_process)
 {
 	struct kvm_memory_attributes2 *attr;
@@ -411,14 +449,14 @@ TEST_F(gmem, wrong_process)
 	ASSERT_EQ(NO_ERROR_OFFSET, attr->error_offset);
 	check_state(self->mem, MIXED);
 
-	/* The same struct, in the right hands. */
+	/* The same struct works in the VM's process. */
 	ASSERT_EQ(0, set_attributes(self->fd, attr));
 	ASSERT_EQ(NO_ERROR_OFFSET, attr->error_offset);
 	check_state(self->mem, ALL_PAGES);
 	kvm_munmap(attr, PAGE_SIZE);
 }
 
-/* C2, C4, C6: All of the struct is read, and little of it is ever written. */
+/* C2, C4, C6: Use structs that can't be read or written, or not all of them. */
 TEST_F(gmem, bad_struct)
 {
 	struct kvm_memory_attributes2 *attr;
@@ -460,7 +498,7 @@ TEST_F(gmem, bad_struct)
 	kvm_munmap(mem, PAGE_SIZE * 2);
 }
 
-/* C3, C4, C5, C6: Anything that isn't a range of the file, or no attribute. */
+/* C3, C4, C5, C6: Use ranges that aren't the file's, and unknown attributes and flags. */
 TEST_F(gmem, bad_args)
 {
 	const struct kvm_memory_attributes2 bad[] = {
@@ -545,13 +583,13 @@ do {										\
 
 	check_state(self->mem, MIXED);
 
-	/* The same struct, put right, to be sure that it was for the reason. */
+	/* Correct the struct, to be sure that nothing else was wrong. */
 	attr.reserved[ARRAY_SIZE(attr.reserved) - 1] = 0;
 	ASSERT_EQ(0, set_attributes(self->fd, &attr));
 	check_state(self->mem, ALL_PAGES);
 }
 
-/* C4: Each call has two errors, and gets the errno of the one to be found first. */
+/* C4: Make two mistakes at once, and verify that the errno is that of the first in order. */
 TEST_F(gmem, error_order)
 {
 	struct kvm_memory_attributes2 *attr, bad;
@@ -622,7 +660,7 @@ TEST_F(gmem, error_order)
 	check_state(self->mem, MIXED);
 }
 
-/* C4, C5, C6: No memory for the state, for each allocation that could fail. */
+/* C4, C5, C6: Have each allocation of a conversion fail, one after the other. */
 TEST_F(gmem, enomem)
 {
 	/*
@@ -704,7 +742,7 @@ TEST_F(gmem, enomem)
 	kvm_close(verbose_fd);
 }
 
-/* C2, C4: Up to the end of the file, and not a byte further, whatever its size. */
+/* C2, C4: Convert up to the end of files of many sizes, and beyond it. */
 TEST(file_sizes)
 {
 	static const u64 sizes[] = {
@@ -713,6 +751,9 @@ TEST(file_sizes)
 		/* Around what 32 bits can say, in bytes and in pages. */
 		SZ_4G - SZ_4K, SZ_4G, SZ_4G + SZ_4K,
 		BIT_ULL(44) - SZ_4K, BIT_ULL(44), BIT_ULL(44) + SZ_4K,
+
+		/* There's a VMM that has one file for all that a guest can address. */
+		BIT_ULL(48) - SZ_4K, BIT_ULL(48), BIT_ULL(48) + SZ_4K,
 
 		/* As large as a file can be. */
 		BIT_ULL(63) - SZ_4K,
@@ -769,7 +810,9 @@ TEST(file_sizes)
 	kvm_vm_free(vm);
 }
 
+/* Shared with the process that converts. */
 struct converter {
+	struct kvm_memory_attributes2 attr;
 	u64 nr_conversions;
 	int fd;
 };
@@ -782,20 +825,24 @@ static void convert_until_killed(struct converter *converter, u64 size)
 	u64 i;
 
 	kvm_fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, size);
+	converter->attr.size = size;
 	converter->fd = fd;
 	for (i = 1; ; i++) {
-		gmem_set_memory_attributes(fd, 0, size, i & 1 ? PRIVATE : 0);
+		converter->attr.attributes = i & 1 ? PRIVATE : 0;
+		TEST_ASSERT_EQ(set_attributes(fd, &converter->attr), 0);
 		WRITE_ONCE(converter->nr_conversions, i);
 	}
 }
 
 /*
- * C4, C5: The one who gets EINTR doesn't live to see it, but others have the file:
- * a conversion that was interrupted didn't happen.
+ * C4, C5, C6: Kill a process that converts, and verify with its file and its struct
+ * that the conversion happened or didn't, and that it didn't if KVM says so: the
+ * process doesn't live to see EINTR, but error_offset is written.
  */
 TEST(eintr)
 {
 	const u64 size = SZ_2M, step = 7 * PAGE_SIZE;
+	int nr_interrupted = 0;
 	struct converter *converter;
 	u64 nr_private, nr_shared, nr, i;
 	int status, pid;
@@ -805,7 +852,8 @@ TEST(eintr)
 	converter = kvm_mmap(PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1);
 
 	for (nr = 1; nr <= 6; nr++) {
-		WRITE_ONCE(converter->nr_conversions, 0);
+		memset(converter, 0, sizeof(*converter));
+		converter->attr.error_offset = NO_ERROR_OFFSET;
 
 		/* A VM of its own, and common file descriptors. */
 		pid = syscall(__NR_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, NULL);
@@ -832,9 +880,17 @@ TEST(eintr)
 		ASSERT_TRUE(!nr_private || !nr_shared)
 			TH_LOG("%lu private pages, %lu shared pages", nr_private, nr_shared);
 
+		if (converter->attr.error_offset != NO_ERROR_OFFSET) {
+			ASSERT_TRUE(IS_ALIGNED(converter->attr.error_offset, PAGE_SIZE));
+			ASSERT_GT(size, converter->attr.error_offset);
+			ASSERT_EQ(!converter->attr.attributes, !!nr_private);
+			nr_interrupted++;
+		}
+
 		kvm_munmap(mem, size);
 		kvm_close(converter->fd);
 	}
+	TH_LOG("%d conversions were interrupted", nr_interrupted);
 	kvm_munmap(converter, PAGE_SIZE);
 }
 

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Test that KVM itself, which is the host, too, doesn't get at a page of a
- * guest_memfd while the page is private, whatever it is that the guest or the VMM
- * has it look for there; and that it does while the page is shared.
+ * Test that KVM itself doesn't access a page of a guest_memfd on behalf of the
+ * guest or the VMM while the page is private, and that it does while the page is
+ * shared.
  */
+#include <sys/mman.h>
+
 #include <asm/msr-index.h>
 
 #include "kvm_test_harness.h"
@@ -80,7 +82,7 @@ static void guest_code(void)
 
 FIXTURE(kvm) {
 	struct gmem_vm gmem;
-	/* Does what the library's vCPU can't do. */
+	/* Runs guest_code(), for what the library's guest can't do. */
 	struct kvm_vcpu *vcpu;
 };
 
@@ -132,7 +134,7 @@ static void expect_mmio(struct kvm_vcpu *vcpu, gpa_t gpa, bool is_write, u64 val
 		*(u64 *)run->mmio.data = val;
 }
 
-/* KVM gives up on an instruction, and says nothing of what is in the page. */
+/* Verify that KVM failed to emulate, and that the exit reveals nothing of the page. */
 static void expect_emulation_error(struct kvm_vcpu *vcpu, u64 secret)
 {
 	struct kvm_run *run = vcpu->run;
@@ -143,7 +145,7 @@ static void expect_emulation_error(struct kvm_vcpu *vcpu, u64 secret)
 		    "KVM tells what is in the private page");
 }
 
-/* C9: KVM's emulator doesn't read the page. */
+/* C9: Have KVM's emulator read the page. */
 TEST_F(kvm, emulated_read)
 {
 	struct kvm_vcpu *vcpu = self->vcpu;
@@ -153,7 +155,7 @@ TEST_F(kvm, emulated_read)
 	vcpu_run(vcpu);
 	expect_sync(vcpu);
 
-	/* As far as the emulator is concerned, there's no memory. */
+	/* If the page is private, the emulator takes it for MMIO. */
 	to_private(self->gmem.fd, PAGE, 1);
 	guest_do(vcpu, GUEST_COPY, page_gpa(PAGE), MMIO_GPA);
 	expect_mmio(vcpu, page_gpa(PAGE), false, MMIO_VAL);
@@ -168,7 +170,7 @@ TEST_F(kvm, emulated_read)
 	expect_mmio(vcpu, MMIO_GPA, true, page_val(PAGE, 1));
 }
 
-/* C9: KVM's emulator doesn't write the page. */
+/* C9: Have KVM's emulator write the page. */
 TEST_F(kvm, emulated_write)
 {
 	struct kvm_vcpu *vcpu = self->vcpu;
@@ -191,7 +193,7 @@ TEST_F(kvm, emulated_write)
 	ASSERT_EQ(MMIO_VAL, host_read(self->gmem.mem, PAGE));
 }
 
-/* C9: KVM's emulator doesn't fetch instructions from the page. */
+/* C9: Have KVM's emulator fetch instructions from the page. */
 TEST_F(kvm, emulated_fetch)
 {
 	/* mov (%rdi), %rax; ret */
@@ -203,7 +205,7 @@ TEST_F(kvm, emulated_fetch)
 	if (this_cpu_has(X86_FEATURE_DECODEASSISTS))
 		SKIP(return, "The CPU hands KVM the instructions to emulate");
 
-	/* Otherwise the guest gets #UD on top of it. */
+	/* Have emulation errors exit to userspace instead of injecting #UD. */
 	vm_enable_cap(vcpu->vm, KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1);
 
 	memcpy(page, code, sizeof(code));
@@ -240,7 +242,7 @@ static bool translate(struct kvm_vcpu *vcpu, gva_t gva, gpa_t *gpa)
 	return tr.valid;
 }
 
-/* C9: KVM doesn't walk page tables that are in the page, nor mark them accessed. */
+/* C9: Have KVM translate addresses with page tables that are in the page. */
 TEST_F(kvm, page_tables)
 {
 	struct kvm_mmu *mmu = &self->gmem.vm->mmu;
@@ -276,7 +278,7 @@ TEST_F(kvm, page_tables)
 	}
 }
 
-/* C9: KVM doesn't look into the page for a nested guest, nor write what became of it. */
+/* C9: Have KVM run a nested guest whose VMCB is the page. */
 TEST_F(kvm, vmcb)
 {
 	struct vmcb *vmcb = (void *)page_hva(self->gmem.mem, PAGE);
@@ -302,7 +304,7 @@ TEST_F(kvm, vmcb)
 	ASSERT_EQ(SVM_EXIT_ERR, (int)vmcb->control.exit_code);
 }
 
-/* C9: A flag that KVM sets while an interrupt is in service isn't set in the page. */
+/* C9: Have KVM set its flag for interrupts in service (PV EOI) in the page. */
 TEST_F(kvm, pv_eoi)
 {
 	struct kvm_vcpu *vcpu = self->vcpu;
@@ -315,7 +317,7 @@ TEST_F(kvm, pv_eoi)
 	vcpu_run(vcpu);
 	expect_sync(vcpu);
 
-	/* With the address that KVM knows, and with the same as a new one. */
+	/* With the address that KVM has cached, and after setting it again. */
 	host_fill(self->gmem.mem, PAGE, 1, 1);
 	to_private(self->gmem.fd, PAGE, 1);
 	guest_do(vcpu, GUEST_IPI, 0, 0);
@@ -350,7 +352,7 @@ static void other_guest_code(void)
 	}
 }
 
-/* C9: A VM that has the VMM's mapping for its own memory is the host. */
+/* C9: Have another VM, whose memory is the VMM's mapping, access the page. */
 TEST_F(kvm, other_vm)
 {
 	struct kvm_vcpu *vcpu;
@@ -394,6 +396,129 @@ TEST_F(kvm, other_vm)
 	ASSERT_EQ(MMIO_VAL, host_read(self->gmem.mem, PAGE));
 
 	kvm_vm_free(vm);
+}
+
+/* Have MMIO be of @len bytes, of which @val are the lower ones. */
+static void expect_part_mmio(struct kvm_vcpu *vcpu, gpa_t gpa, bool is_write, int len, u64 val)
+{
+	struct kvm_run *run = vcpu->run;
+
+	TEST_ASSERT_KVM_EXIT_REASON(vcpu, KVM_EXIT_MMIO);
+	TEST_ASSERT_EQ(run->mmio.phys_addr, gpa);
+	TEST_ASSERT_EQ(run->mmio.is_write, is_write);
+	TEST_ASSERT_EQ(run->mmio.len, len);
+	if (is_write)
+		TEST_ASSERT(!memcmp(run->mmio.data, &val, len), "Wrong data is written");
+	else
+		memcpy(run->mmio.data, &val, len);
+}
+
+/*
+ * C9: Access the page and plain memory next to it at once: the guest gets both, and
+ * KVM, if it's KVM that does it for the guest, gets plain memory only.
+ */
+TEST_F(kvm, straddle)
+{
+	const gpa_t gpa = GMEM_GPA2 + SZ_2M, low = gpa + PAGE_SIZE - 4, high = low + PAGE_SIZE;
+	struct gmem_vm *gmem = &self->gmem;
+	struct kvm_vcpu *vcpu = self->vcpu;
+	struct kvm_vm *vm = gmem->vm;
+	const u32 half_val = MMIO_VAL >> 32;
+	u64 low_val, high_val, val;
+	u8 *plain, *mem;
+	int fd, i;
+
+	/* A page of plain memory, the page, and a page of plain memory. */
+	plain = kvm_mmap(3 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	fd = vm_create_guest_memfd(vm, PAGE_SIZE, GMEM_FLAGS);
+	mem = kvm_mmap(PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+	vm_set_user_memory_region(vm, GMEM_SLOT2, 0, gpa, PAGE_SIZE, plain);
+	vm_set_user_memory_region2(vm, GMEM_SLOT2 + 1, KVM_MEM_GUEST_MEMFD, gpa + PAGE_SIZE,
+				   PAGE_SIZE, mem, fd, 0);
+	vm_set_user_memory_region(vm, GMEM_SLOT2 + 2, 0, gpa + 2 * PAGE_SIZE, PAGE_SIZE,
+				  plain + 2 * PAGE_SIZE);
+	virt_map(vm, gpa, gpa, 3);
+
+	for (i = 0; i < 2; i++) {
+		gmem_set_shared(fd, 0, PAGE_SIZE);
+		host_fill(plain, 0, 3, 1);
+		host_fill(mem, 0, 1, 2);
+		low_val = page_val(0, 1) >> 32 | page_val(0, 2) << 32;
+		high_val = page_val(0, 2) >> 32 | page_val(2, 1) << 32;
+
+		/* Emulated, while it's shared. */
+		guest_do(vcpu, GUEST_COPY, low, MMIO_GPA);
+		expect_mmio(vcpu, MMIO_GPA, true, low_val);
+		vcpu_run(vcpu);
+		expect_sync(vcpu);
+		guest_do(vcpu, GUEST_COPY, high, MMIO_GPA);
+		expect_mmio(vcpu, MMIO_GPA, true, high_val);
+		vcpu_run(vcpu);
+		expect_sync(vcpu);
+
+		/* By the guest itself, the first time with nothing of it mapped. */
+		gmem_set_private(fd, 0, PAGE_SIZE);
+		TEST_ASSERT_EQ(guest_read(gmem->vcpu, low), low_val);
+		TEST_ASSERT_EQ(guest_read(gmem->vcpu, high), high_val);
+
+		/* Emulated, with half of the memory missing. */
+		guest_do(vcpu, GUEST_COPY, low, MMIO_GPA);
+		expect_part_mmio(vcpu, low + 4, false, 4, half_val);
+		vcpu_run(vcpu);
+		expect_mmio(vcpu, MMIO_GPA, true, (low_val & ~0u) | (u64)half_val << 32);
+		vcpu_run(vcpu);
+		expect_sync(vcpu);
+		guest_do(vcpu, GUEST_COPY, high, MMIO_GPA);
+		expect_part_mmio(vcpu, high, false, 4, half_val);
+		vcpu_run(vcpu);
+		expect_mmio(vcpu, MMIO_GPA, true, half_val | (high_val >> 32) << 32);
+		vcpu_run(vcpu);
+		expect_sync(vcpu);
+
+		/* Writes, too. */
+		guest_do(vcpu, GUEST_COPY, MMIO_GPA, low);
+		expect_mmio(vcpu, MMIO_GPA, false, MMIO_VAL);
+		vcpu_run(vcpu);
+		expect_part_mmio(vcpu, low + 4, true, 4, MMIO_VAL >> 32);
+		vcpu_run(vcpu);
+		expect_sync(vcpu);
+		memcpy(&val, plain + PAGE_SIZE - 8, sizeof(val));
+		TEST_ASSERT_EQ(val, (page_val(0, 1) & ~0u) | MMIO_VAL << 32);
+
+		guest_do(vcpu, GUEST_COPY, MMIO_GPA, high);
+		expect_mmio(vcpu, MMIO_GPA, false, MMIO_VAL);
+		vcpu_run(vcpu);
+		expect_part_mmio(vcpu, high, true, 4, MMIO_VAL);
+		vcpu_run(vcpu);
+		expect_sync(vcpu);
+		memcpy(&val, plain + 2 * PAGE_SIZE, sizeof(val));
+		TEST_ASSERT_EQ(val, (page_val(2, 1) & ~(u64)~0u) | MMIO_VAL >> 32);
+
+		/* And what KVM writes for the guest: 12 bytes. */
+		host_fill(plain, 0, 3, 1);
+		vcpu_set_msr(vcpu, MSR_KVM_WALL_CLOCK_NEW, low);
+		vcpu_set_msr(vcpu, MSR_KVM_WALL_CLOCK_NEW, high - 4);
+		__guest_check(gmem->vcpu, gpa + PAGE_SIZE, 0, 1, 2);
+		host_check(plain, 2, 1, 1);
+
+		/* The guest's own are whole. */
+		host_fill(gmem->mem, PAGE, 1, 3);
+		guest_do(vcpu, GUEST_COPY, page_gpa(PAGE), high);
+		expect_sync(vcpu);
+		guest_do(vcpu, GUEST_COPY, page_gpa(PAGE), low);
+		expect_sync(vcpu);
+		gmem_set_shared(fd, 0, PAGE_SIZE);
+		memcpy(&val, mem, sizeof(val));
+		TEST_ASSERT_EQ(val, (page_val(0, 2) & ~(u64)~0u) | page_val(PAGE, 3) >> 32);
+		memcpy(&val, mem + PAGE_SIZE - 8, sizeof(val));
+		TEST_ASSERT_EQ(val, (page_val(0, 2) & ~0u) | page_val(PAGE, 3) << 32);
+	}
+
+	for (i = 0; i < 3; i++)
+		gmem_delete_slot(vm, GMEM_SLOT2 + i);
+	kvm_munmap(mem, PAGE_SIZE);
+	kvm_munmap(plain, 3 * PAGE_SIZE);
+	kvm_close(fd);
 }
 
 /* Structures that a guest has KVM fill, and that it finds by an MSR. */
@@ -449,7 +574,7 @@ FIXTURE_TEARDOWN(msr)
 	gmem_vm_free(&self->gmem);
 }
 
-/* Have KVM bring up to date whatever it keeps up to date for a guest that runs. */
+/* Have KVM update what it updates for a guest that runs. */
 static void update(struct gmem_vm *gmem)
 {
 	struct kvm_clock_data clock = {};
@@ -472,7 +597,7 @@ static bool page_changed(struct gmem_vm *gmem, int generation)
 	return false;
 }
 
-/* C9: KVM doesn't write the page on behalf of the guest. */
+/* C9: Have KVM write its structures to the page. */
 TEST_F(msr, write)
 {
 	const u64 val = page_gpa(PAGE) | variant->flags;
@@ -488,13 +613,13 @@ TEST_F(msr, write)
 	update(gmem);
 	ASSERT_TRUE(page_changed(gmem, 1));
 
-	/* KVM knows where the page is, and may have it mapped for itself. */
+	/* KVM has cached where the page is, and may have mapped it. */
 	to_private(gmem->fd, PAGE, 1);
 	guest_fill(gmem->vcpu, PAGE, 1, 2);
 	update(gmem);
 	guest_check(gmem->vcpu, PAGE, 1, 2);
 
-	/* KVM has to look for it. */
+	/* Set the MSR again, so that KVM looks the page up. */
 	ASSERT_EQ(!variant->fails, _vcpu_set_msr(gmem->vcpu, variant->msr, val));
 	update(gmem);
 	guest_check(gmem->vcpu, PAGE, 1, 2);
@@ -505,6 +630,230 @@ TEST_F(msr, write)
 	update(gmem);
 	ASSERT_TRUE(page_changed(gmem, 2));
 	host_check(gmem->mem, PAGE + 1, NR_PAGES - PAGE - 1, 1);
+}
+
+/* Where the memslot that the tests below are about has the file. */
+#define HVA_GPA		(GMEM_GPA2 + SZ_2M)
+
+/*
+ * A memslot whose userspace_addr isn't the mapping of its file: the guest has the
+ * file, and KVM has what the VMM has mapped there, if anything.
+ */
+FIXTURE(hva) {
+	struct gmem_vm gmem;
+	struct kvm_vcpu *vcpu;
+	u8 *mem;
+	int fd;
+
+	/* What the memslot says, and what the VMM has there in the end. */
+	u8 *hva;
+	u8 *there;
+};
+
+FIXTURE_VARIANT(hva) {
+	void (*map)(FIXTURE_DATA(hva) * self);
+	void (*remap)(FIXTURE_DATA(hva) * self);
+};
+
+static u8 *map_anonymous(void *hva)
+{
+	u8 *mem = mmap(hva, GMEM_SIZE, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | (hva ? MAP_FIXED : 0), -1, 0);
+
+	TEST_ASSERT(mem != MAP_FAILED, __KVM_SYSCALL_ERROR("mmap()", -1));
+	host_fill(mem, 0, NR_PAGES, 3);
+	return mem;
+}
+
+static void hva_null(FIXTURE_DATA(hva) * self)
+{
+}
+
+static void hva_inaccessible(FIXTURE_DATA(hva) * self)
+{
+	self->hva = kvm_mmap(GMEM_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+}
+
+static void hva_anonymous(FIXTURE_DATA(hva) * self)
+{
+	self->hva = map_anonymous(NULL);
+	self->there = self->hva;
+}
+
+/* The mapping of another file. */
+static void hva_other(FIXTURE_DATA(hva) * self)
+{
+	self->hva = self->gmem.mem;
+	self->there = self->gmem.mem;
+}
+
+/* A mapping of the file, and each page is where the one before it should be. */
+static void hva_shifted(FIXTURE_DATA(hva) * self)
+{
+	self->hva = __kvm_mmap(GMEM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, self->fd, PAGE_SIZE);
+	self->there = self->mem + PAGE_SIZE;
+}
+
+static void hva_file(FIXTURE_DATA(hva) * self)
+{
+	self->hva = kvm_mmap(GMEM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, self->fd);
+}
+
+/* Take the file's mapping away, and have KVM find something else, or nothing. */
+static void remap_anonymous(FIXTURE_DATA(hva) * self)
+{
+	self->there = map_anonymous(self->hva);
+}
+
+static void remap_elsewhere(FIXTURE_DATA(hva) * self)
+{
+	u8 *mem = mremap(self->hva, GMEM_SIZE, GMEM_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED,
+			 kvm_mmap(GMEM_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1));
+
+	TEST_ASSERT(mem != MAP_FAILED, __KVM_SYSCALL_ERROR("mremap()", -1));
+	host_check(mem, 0, NR_PAGES, 1);
+}
+
+FIXTURE_VARIANT_ADD(hva, null) {
+	.map = hva_null,
+};
+
+FIXTURE_VARIANT_ADD(hva, inaccessible) {
+	.map = hva_inaccessible,
+};
+
+FIXTURE_VARIANT_ADD(hva, anonymous) {
+	.map = hva_anonymous,
+};
+
+FIXTURE_VARIANT_ADD(hva, other) {
+	.map = hva_other,
+};
+
+FIXTURE_VARIANT_ADD(hva, shifted) {
+	.map = hva_shifted,
+};
+
+FIXTURE_VARIANT_ADD(hva, replaced) {
+	.map = hva_file,
+	.remap = remap_anonymous,
+};
+
+FIXTURE_VARIANT_ADD(hva, moved) {
+	.map = hva_file,
+	.remap = remap_elsewhere,
+};
+
+FIXTURE_SETUP(hva)
+{
+	struct kvm_vm *vm;
+
+	setup(&self->gmem, &self->vcpu);
+	host_fill(self->gmem.mem, 0, NR_PAGES, 2);
+
+	vm = self->gmem.vm;
+	self->fd = vm_create_guest_memfd(vm, GMEM_SIZE, GMEM_FLAGS);
+	self->mem = kvm_mmap(GMEM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, self->fd);
+	host_fill(self->mem, 0, NR_PAGES, 1);
+
+	variant->map(self);
+	vm_set_user_memory_region2(vm, GMEM_SLOT2, KVM_MEM_GUEST_MEMFD, HVA_GPA, GMEM_SIZE,
+				   self->hva, self->fd, 0);
+	virt_map(vm, HVA_GPA, HVA_GPA, NR_PAGES);
+	if (variant->remap)
+		variant->remap(self);
+}
+
+FIXTURE_TEARDOWN(hva)
+{
+	kvm_munmap(self->mem, GMEM_SIZE);
+	kvm_close(self->fd);
+	gmem_vm_free(&self->gmem);
+}
+
+/* Have KVM read and write a page on behalf of the guest, in each way that it has. */
+static void check_kvm_access(FIXTURE_DATA(hva) * self, bool reachable)
+{
+	static const u64 msrs[][2] = {
+		{ MSR_KVM_WALL_CLOCK_NEW, 0 },
+		{ MSR_KVM_SYSTEM_TIME_NEW, KVM_MSR_ENABLED },
+		{ MSR_KVM_STEAL_TIME, KVM_MSR_ENABLED },
+	};
+	const gpa_t gpa = HVA_GPA + PAGE * PAGE_SIZE;
+	struct kvm_vcpu *vcpu = self->vcpu;
+	u8 before[PAGE_SIZE], *there = NULL;
+	int i;
+
+	if (reachable) {
+		there = page_hva(self->there, PAGE);
+		memcpy(before, there, PAGE_SIZE);
+	}
+
+	/* The emulator reads it, or there is nothing for it to read. */
+	guest_do(vcpu, GUEST_COPY, gpa, MMIO_GPA);
+	if (!reachable) {
+		expect_mmio(vcpu, gpa, false, MMIO_VAL);
+		vcpu_run(vcpu);
+	}
+	expect_mmio(vcpu, MMIO_GPA, true, reachable ? *(u64 *)before : MMIO_VAL);
+	vcpu_run(vcpu);
+	expect_sync(vcpu);
+
+	guest_do(vcpu, GUEST_COPY, MMIO_GPA, gpa);
+	expect_mmio(vcpu, MMIO_GPA, false, MMIO_VAL);
+	vcpu_run(vcpu);
+	if (!reachable) {
+		expect_mmio(vcpu, gpa, true, MMIO_VAL);
+		vcpu_run(vcpu);
+	}
+	expect_sync(vcpu);
+	if (reachable) {
+		TEST_ASSERT_EQ(*(u64 *)there, MMIO_VAL);
+		memcpy(there, before, PAGE_SIZE);
+	}
+
+	for (i = 0; i < ARRAY_SIZE(msrs); i++) {
+		vcpu_set_msr(self->gmem.vcpu, msrs[i][0], gpa | msrs[i][1]);
+		update(&self->gmem);
+		vcpu_set_msr(self->gmem.vcpu, msrs[i][0], 0);
+		if (reachable) {
+			TEST_ASSERT(memcmp(there, before, PAGE_SIZE),
+				    "MSR 0x%lx: KVM hasn't written anything", msrs[i][0]);
+			memcpy(there, before, PAGE_SIZE);
+		}
+	}
+}
+
+/*
+ * C9, C21: Have KVM access memory for the guest: it gets what the VMM has mapped at
+ * userspace_addr, if the VMM could access that itself.  The guest gets the file.
+ */
+TEST_F(hva, access)
+{
+	const bool is_file = self->there == self->gmem.mem || self->there == self->mem + PAGE_SIZE;
+	struct kvm_vcpu *vcpu = self->gmem.vcpu;
+
+	__guest_check(vcpu, HVA_GPA, 0, NR_PAGES, 1);
+	check_kvm_access(self, self->there);
+	__guest_check(vcpu, HVA_GPA, 0, NR_PAGES, 1);
+	host_check(self->mem, 0, NR_PAGES, 1);
+
+	/* Not a matter of the page's state, but of that of the page that is there. */
+	to_private(self->fd, PAGE, 1);
+	check_kvm_access(self, self->there);
+	__guest_check(vcpu, HVA_GPA, 0, NR_PAGES, 1);
+
+	to_private(self->fd, 0, NR_PAGES);
+	to_private(self->gmem.fd, PAGE, 1);
+	check_kvm_access(self, self->there && !is_file);
+	__guest_check(vcpu, HVA_GPA, 0, NR_PAGES, 1);
+	guest_check(vcpu, 0, NR_PAGES, 2);
+
+	to_shared(self->gmem.fd, PAGE, 1);
+	to_shared(self->fd, 0, NR_PAGES);
+	check_kvm_access(self, self->there);
+	host_check(self->mem, 0, NR_PAGES, 1);
+	host_check(self->gmem.mem, 0, NR_PAGES, 2);
 }
 
 int main(int argc, char *argv[])

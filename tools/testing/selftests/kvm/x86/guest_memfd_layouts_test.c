@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Test in-place conversion with memslots that aren't the guest_memfd: parts of it,
- * several of them, none; and with guest_memfds of all sizes.
+ * Test in-place conversion with memslots that differ from the guest_memfd: that
+ * cover parts of it, several of them, or none; and with guest_memfds of all sizes.
  */
 #include <fcntl.h>
 #include <time.h>
@@ -43,7 +43,7 @@ static void free_gmem(int fd, u8 *mem)
 	kvm_close(fd);
 }
 
-/* C18: The state is the inode's: all memslots, mappings and descriptors see it. */
+/* C18: Convert a file that has two memslots, and look at it by all of its users. */
 TEST_F(gmem, two_memslots)
 {
 	const int half = NR_PAGES / 2;
@@ -64,7 +64,7 @@ TEST_F(gmem, two_memslots)
 	__guest_fill(self->vcpu, GMEM_GPA, half, half, 1);
 	__guest_fill(self->vcpu, GMEM_GPA2, 0, half, 1);
 
-	/* Have the guest's own code faulted in, too, to not count that. */
+	/* Have the guest's own code faulted in, so as not to count that. */
 	__guest_check(self->vcpu, GMEM_GPA, half, half, 1);
 
 	/* Four pages, two in each memslot. */
@@ -81,7 +81,7 @@ TEST_F(gmem, two_memslots)
 		ASSERT_EQ(private, read_raises_sigbus(addr_gpa2hva(self->vm, gpa)));
 	}
 
-	/* A memslot comes and goes, the state stays. */
+	/* Delete and recreate a memslot: the state stays. */
 	vm_mem_region_delete(self->vm, GMEM_SLOT2);
 	kvm_close(fd);
 	for (i = 0; i < NR_PAGES; i++)
@@ -97,8 +97,8 @@ TEST_F(gmem, two_memslots)
 }
 
 /*
- * C16, C18: Memslots in another order than the file, with holes between them in
- * both.  A conversion reaches what's bound and what isn't.
+ * C16, C18: Convert a file whose memslots are in another order, with holes between
+ * them both in the file and in the address space.
  */
 TEST_F(gmem, holes)
 {
@@ -163,7 +163,7 @@ TEST_F(gmem, holes)
 	free_gmem(fd, mem);
 }
 
-/* C15, C18: What an exit says of a page is true of that very page of the file. */
+/* C15, C18: Have the guest fault on poisoned pages, and verify what the exits say. */
 TEST_F(gmem, memory_fault)
 {
 	const int first = 20, page = 30;
@@ -185,7 +185,7 @@ TEST_F(gmem, memory_fault)
 		SKIP(return, "No MADV_HWPOISON, needs CONFIG_MEMORY_FAILURE and root");
 	ASSERT_EQ(0, r);
 
-	/* All others have the other state, and poisoned pages don't change it. */
+	/* Give all other pages the other state: poisoned pages can't change theirs. */
 	to_private(fd, 0, page);
 	to_private(fd, page + 1, NR_PAGES - page - 1);
 	ASSERT_EQ(EHWPOISON, try_guest_read(self->vcpu, gpa));
@@ -194,7 +194,7 @@ TEST_F(gmem, memory_fault)
 	ASSERT_EQ(gpa, run->memory_fault.gpa);
 	ASSERT_EQ(PAGE_SIZE, run->memory_fault.size);
 
-	/* A new page, and the guest goes on. */
+	/* Punch the page out: the guest gets a new one and goes on. */
 	kvm_fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, page * PAGE_SIZE, PAGE_SIZE);
 	ASSERT_EQ(0, guest_read(self->vcpu, gpa));
 
@@ -203,8 +203,8 @@ TEST_F(gmem, memory_fault)
 }
 
 /*
- * C18: Memslots that are next to each other in the file, and of a single page: a
- * conversion reaches each of them, and none beside.
+ * C18: Convert a file with memslots that are next to each other, some of a single
+ * page, and verify that each conversion reaches its pages and no others.
  */
 TEST_F(gmem, adjacent)
 {
@@ -249,7 +249,7 @@ TEST_F(gmem, adjacent)
 	free_gmem(fd, mem);
 }
 
-/* C16, C18: Conversions don't need a memslot, and memslots don't need conversions. */
+/* C16, C18: Convert with and without memslots, and recreate memslots in between. */
 TEST_F(gmem, recreate_memslot)
 {
 	static const struct {
@@ -273,7 +273,7 @@ TEST_F(gmem, recreate_memslot)
 		const int first = layouts[i].first, nr = layouts[i].nr;
 		const gpa_t gpa = layouts[i].gpa;
 
-		/* Nothing is bound.  Another state for all of it, each time. */
+		/* Convert all of the file to another state while nothing is bound, */
 		state = ALL_PAGES & ~state;
 		state ^= MIXED << i;
 		set_state(fd, state);
@@ -283,7 +283,7 @@ TEST_F(gmem, recreate_memslot)
 		check_state(mem, state);
 		__guest_check(self->vcpu, gpa, first, nr, 1);
 
-		/* And while something is. */
+		/* and while a memslot is. */
 		state ^= pages(first, (nr + 1) / 2);
 		set_state(fd, state);
 		__guest_check(self->vcpu, gpa, first, nr, 1);
@@ -301,8 +301,8 @@ TEST_F(gmem, recreate_memslot)
 }
 
 /*
- * C18, C25: A memslot with guest_memfd is as it was created until it's deleted.
- * To ask for anything else is in vain, and does no harm.
+ * C18, C25: Try to change memslots with guest_memfd, which KVM refuses, and verify
+ * that they are as they were.
  */
 TEST_F(gmem, change_memslot)
 {
@@ -368,9 +368,107 @@ do {											\
 	free_gmem(fd, mem);
 }
 
+/* C18, C22: Create memslots with flags that guest_memfd can't have: refused, as in 7.3. */
+TEST_F(gmem, memslot_flags)
+{
+	const u32 flags[] = {
+		KVM_MEM_READONLY,
+		KVM_MEM_LOG_DIRTY_PAGES,
+		KVM_MEM_READONLY | KVM_MEM_LOG_DIRTY_PAGES,
+		BIT(31),
+	};
+	struct kvm_vm *vm = self->vm;
+	int fd, i;
+	u8 *mem;
+
+	fd = create_filled(vm, variant->flags, &mem);
+	for (i = 0; i < ARRAY_SIZE(flags); i++) {
+		ASSERT_REFUSED(KVM_MEM_GUEST_MEMFD | flags[i], GMEM_GPA2, GMEM_SIZE, mem, fd, 0);
+		ASSERT_REFUSED(KVM_MEM_GUEST_MEMFD | flags[i], GMEM_GPA2, GMEM_SIZE, NULL, fd, 0);
+	}
+
+	/* The file hasn't been bound by that. */
+	guest_read_mmio(self->vcpu, GMEM_GPA2);
+	ASSERT_EQ(0, gmem_add_slot(vm, GMEM_SLOT2, GMEM_GPA2, NR_PAGES, fd, 0));
+	__guest_check(self->vcpu, GMEM_GPA2, 0, NR_PAGES, 1);
+
+	gmem_delete_slot(vm, GMEM_SLOT2);
+	free_gmem(fd, mem);
+}
+
 /*
- * C18, C25: No page is at two addresses of a guest, or in two guests, i.e. there's
- * no second view that a conversion could miss.
+ * C7, C18: Convert across memslots with guest_memfd and plain ones in turn: the
+ * guest doesn't lose its mappings of plain memory.
+ */
+TEST_F(gmem, plain_neighbors)
+{
+	/* Which pages are plain memory, at the same offset as in the file. */
+	const u64 plain = pages(0, 1) | pages(5, 1) | pages(8, 8) | pages(40, 1) | pages(42, 2) |
+			  pages(60, 4);
+	static const struct {
+		int first, nr;
+	} ranges[] = {
+		{ 0, NR_PAGES }, { 4, 3 }, { 5, 1 }, { 7, 10 }, { 8, 8 }, { 39, 5 }, { 59, 2 },
+	};
+	u8 *mem, *plain_mem;
+	int fd, i, j, nr;
+	bool private;
+
+	fd = create_filled(self->vm, variant->flags, &mem);
+	plain_mem = kvm_mmap(GMEM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	host_fill(plain_mem, 0, NR_PAGES, 1);
+
+	for (i = 0; i < NR_PAGES; i += nr) {
+		for (nr = 1; i + nr < NR_PAGES; nr++)
+			if (!(plain & BIT_ULL(i)) != !(plain & BIT_ULL(i + nr)))
+				break;
+
+		if (plain & BIT_ULL(i))
+			vm_set_user_memory_region(self->vm, GMEM_SLOT2 + i, 0,
+						  GMEM_GPA2 + i * PAGE_SIZE, nr * PAGE_SIZE,
+						  page_hva(plain_mem, i));
+		else
+			ASSERT_EQ(0, gmem_add_slot(self->vm, GMEM_SLOT2 + i,
+						   GMEM_GPA2 + i * PAGE_SIZE, nr, fd, i));
+	}
+
+	for (i = 0; i < 2 * ARRAY_SIZE(ranges); i++) {
+		const int first = ranges[i / 2].first, last = first + ranges[i / 2].nr;
+
+		private = i & 1;
+		set_state(fd, private ? 0 : ALL_PAGES);
+		__guest_check(self->vcpu, GMEM_GPA2, 0, NR_PAGES, 1);
+
+		if (private)
+			to_private(fd, first, last - first);
+		else
+			to_shared(fd, first, last - first);
+		check_state(mem, private ? pages(first, last - first) :
+					   ALL_PAGES & ~pages(first, last - first));
+		for (j = 0; j < NR_PAGES; j++)
+			ASSERT_EQ(j >= first && j < last && !(plain & BIT_ULL(j)),
+				  faults(self->vcpu, GMEM_GPA2 + j * PAGE_SIZE, j))
+				TH_LOG("range %d, page %d", i, j);
+	}
+
+	/* Where the guest has plain memory, the file has pages that are nobody's. */
+	to_shared(fd, 0, NR_PAGES);
+	__guest_fill(self->vcpu, GMEM_GPA2, 0, NR_PAGES, 2);
+	for (i = 0; i < NR_PAGES; i++) {
+		host_check(mem, i, 1, plain & BIT_ULL(i) ? 1 : 2);
+		host_check(plain_mem, i, 1, plain & BIT_ULL(i) ? 2 : 1);
+	}
+
+	for (i = 0; i < NR_PAGES; i++)
+		if (!i || !(plain & BIT_ULL(i)) != !(plain & BIT_ULL(i - 1)))
+			gmem_delete_slot(self->vm, GMEM_SLOT2 + i);
+	kvm_munmap(plain_mem, GMEM_SIZE);
+	free_gmem(fd, mem);
+}
+
+/*
+ * C18, C25: Try to have a page at two addresses of a guest, or in two guests, which
+ * KVM refuses: a conversion would have to find all of them.
  */
 TEST_F(gmem, no_alias)
 {
@@ -401,19 +499,19 @@ TEST_F(gmem, no_alias)
 	other_vm = ____vm_create(in_place_shape);
 	ASSERT_EQ(EINVAL, gmem_add_slot(other_vm, 0, gpa, 20, fd, 40));
 
-	/* Beyond the end, where there's nothing to be at any address. */
+	/* Beyond the end of the file. */
 	ASSERT_EQ(EINVAL, gmem_add_slot(vm, GMEM_SLOT2 + 1, gpa2, 1, fd, NR_PAGES));
 	ASSERT_EQ(EINVAL, gmem_add_slot(vm, GMEM_SLOT2 + 1, gpa2, 2, fd, NR_PAGES - 1));
 	ASSERT_EQ(EINVAL, gmem_add_slot(vm, GMEM_SLOT2 + 1, gpa2, 2, fd, -1));
 
-	/* The memslot that there is doesn't suffer from it. */
+	/* The existing memslot is as it was. */
 	to_private(fd, 19, 22);
 	__guest_check(self->vcpu, gpa, 20, 20, 1);
 	to_shared(fd, 39, 1);
 	ASSERT_EQ(1, faults(self->vcpu, gpa + 19 * PAGE_SIZE, 39));
 	ASSERT_EQ(0, faults(self->vcpu, gpa + 18 * PAGE_SIZE, 38));
 
-	/* Neighbors aren't aliases. */
+	/* Pages next to each other aren't aliases. */
 	ASSERT_EQ(0, gmem_add_slot(vm, GMEM_SLOT2 + 1, gpa2, 20, fd, 0));
 	ASSERT_EQ(0, gmem_add_slot(vm, GMEM_SLOT2 + 2, gpa2 + SZ_2M, 1, fd, 40));
 	to_shared(fd, 0, NR_PAGES);
@@ -424,7 +522,7 @@ TEST_F(gmem, no_alias)
 	free_gmem(fd, mem);
 }
 
-/* C18: A VM that has several guest_memfds has as many states. */
+/* C18: Convert one of two guest_memfds, and verify that the other isn't affected. */
 TEST_F(gmem, two_guest_memfds)
 {
 	int fds[2], i, j, k;
@@ -455,19 +553,19 @@ TEST_F(gmem, two_guest_memfds)
 		check_state(mem[1], i == 1 || i == 2 ? pages(7, 50) : 0);
 	}
 
-	/* One goes, with every other page, and the other one stays. */
+	/* Close one, and verify that the other's pages stay. */
 	set_state(fds[0], MIXED);
 	free_gmem(fds[1], mem[1]);
 	for (i = 0; i < 4; i += 2) {
 		__guest_check(self->vcpu, GMEM_GPA2 + i * PAGE_SIZE, i, 1, 1);
-		guest_read_mmio(self->vcpu, GMEM_GPA2 + (i + 1) * PAGE_SIZE);
+		guest_read_closed(self->vcpu, GMEM_GPA2 + (i + 1) * PAGE_SIZE);
 	}
 	to_private(fds[0], 0, NR_PAGES);
 	__guest_check(self->vcpu, GMEM_GPA2, 0, 1, 1);
 	free_gmem(fds[0], mem[0]);
 }
 
-/* C18: A VM that has nothing but a guest_memfd. */
+/* C18: Convert the memory of a VM whose only memory is a guest_memfd. */
 TEST_F(gmem, nothing_but_guest_memfd)
 {
 	struct kvm_vm *vm;
@@ -495,19 +593,24 @@ TEST_F(gmem, nothing_but_guest_memfd)
 	kvm_vm_free(vm);
 }
 
+/* This thread's own time, others may want the CPU as well. */
+static s64 thread_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	return timespec_to_ns(now);
+}
+
 /* Convert, and verify that it doesn't take long, however large the range is. */
 static void convert_huge(int fd, u64 offset, u64 size, u64 attributes)
 {
-	struct timespec start, end;
+	s64 start = thread_ns(), ns;
 
-	/* This thread's own time, others may want the CPU as well. */
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &start);
 	gmem_set_memory_attributes(fd, offset, size, attributes);
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &end);
-
-	TEST_ASSERT(timespec_to_ns(timespec_sub(end, start)) < NSEC_PER_SEC / 2,
-		    "[0x%lx, 0x%lx) took %ld ns", offset, offset + size,
-		    timespec_to_ns(timespec_sub(end, start)));
+	ns = thread_ns() - start;
+	TEST_ASSERT(ns < NSEC_PER_SEC / 2, "[0x%lx, 0x%lx) took %ld ns",
+		    offset, offset + size, ns);
 }
 
 /* Convert a file of @size that was never touched, and look at its last pages. */
@@ -557,12 +660,13 @@ static void test_huge(struct gmem_vm *gmem, u64 size, u64 flags)
 	kvm_close(fd);
 }
 
-/* C11, C25: What counts isn't the size of a file, but what is in it. */
+/* C11, C25: Convert large files, and verify that it takes as long as for small ones. */
 TEST_F(gmem, huge)
 {
 	struct gmem_vm gmem = { .vm = self->vm, .vcpu = self->vcpu };
 
 	test_huge(&gmem, BIT_ULL(40), variant->flags);
+	test_huge(&gmem, BIT_ULL(48), variant->flags);
 
 	/* As large as a file can be. */
 	test_huge(&gmem, BIT_ULL(63) - PAGE_SIZE, variant->flags);
@@ -570,7 +674,60 @@ TEST_F(gmem, huge)
 	ASSERT_EQ(EINVAL, errno);
 }
 
-/* C4, C18: As small as a file can be: its first page is its last page. */
+/*
+ * C11, C12, C25: Convert and punch a file of 256 TiB, of which a VMM binds what the
+ * guest has: time and memory depend on what is there, not on the size.
+ */
+TEST_F(gmem, address_space)
+{
+	/* Far from the first and the last pages, and from what the library has. */
+	const u64 size = BIT_ULL(48), offset = BIT_ULL(47) - SZ_2M, slot_size = BIT_ULL(38);
+	const gpa_t gpa = slot_size;
+	s64 start;
+	u8 *mem;
+	int fd, i;
+
+	fd = vm_create_guest_memfd(self->vm, size, variant->flags);
+	mem = __kvm_mmap(GMEM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
+	ASSERT_EQ(variant->init_state & 1, read_raises_sigbus(mem));
+	ASSERT_EQ(0, gmem_add_slot(self->vm, GMEM_SLOT2, gpa, slot_size / PAGE_SIZE, fd,
+				   offset / PAGE_SIZE));
+	virt_map(self->vm, gpa, gpa, NR_PAGES);
+
+	convert_huge(fd, 0, size, PRIVATE);
+	check_state(mem, ALL_PAGES);
+	__guest_fill(self->vcpu, gpa, 0, NR_PAGES, 1);
+	convert_huge(fd, 0, size, 0);
+	host_check(mem, 0, NR_PAGES, 1);
+
+	/* Alternate, and convert all of it from there. */
+	for (i = 0; i < NR_PAGES; i += 2)
+		gmem_set_private(fd, offset + i * PAGE_SIZE, PAGE_SIZE);
+	check_state(mem, 0x5555555555555555ul);
+	__guest_check(self->vcpu, gpa, 0, NR_PAGES, 1);
+	convert_huge(fd, 0, size, PRIVATE);
+	for (i = 0; i < NR_PAGES; i += 2)
+		gmem_set_shared(fd, offset + i * PAGE_SIZE, PAGE_SIZE);
+	check_state(mem, 0xaaaaaaaaaaaaaaaaul);
+	__guest_check(self->vcpu, gpa, 0, NR_PAGES, 1);
+
+	/* Punch out all of it: the pages go, and their states stay. */
+	start = thread_ns();
+	kvm_fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, size);
+	ASSERT_LT(thread_ns() - start, NSEC_PER_SEC / 2);
+	ASSERT_EQ(0, nr_allocated(fd, mem, GMEM_SIZE));
+	check_state(mem, 0xaaaaaaaaaaaaaaaaul);
+	ASSERT_EQ(0, guest_read(self->vcpu, gpa));
+	ASSERT_EQ(0, guest_read(self->vcpu, gpa + PAGE_SIZE));
+
+	gmem_delete_slot(self->vm, GMEM_SLOT2);
+	guest_read_mmio(self->vcpu, gpa);
+	convert_huge(fd, 0, size, 0);
+	check_state(mem, 0);
+	free_gmem(fd, mem);
+}
+
+/* C4, C18: Convert a file of one page. */
 TEST_F(gmem, tiny)
 {
 	u64 error_offset = NO_ERROR_OFFSET;
@@ -591,7 +748,7 @@ TEST_F(gmem, tiny)
 	to_shared(fd, 0, 1);
 	host_check(mem, 0, 1, 2);
 
-	/* Past the end is past the end, for conversions, mappings and the guest. */
+	/* Convert, map and read what is past the end. */
 	ASSERT_EQ(-1, __gmem_set_memory_attributes(fd, 0, 2 * PAGE_SIZE, PRIVATE, &error_offset));
 	ASSERT_EQ(EINVAL, errno);
 	ASSERT_EQ(-1, __gmem_set_memory_attributes(fd, PAGE_SIZE, PAGE_SIZE, 0, &error_offset));
@@ -604,7 +761,7 @@ TEST_F(gmem, tiny)
 	kvm_close(fd);
 }
 
-/* C16: Whatever the guest has to find there, it isn't the last thing that was. */
+/* C16: Read where a memslot was: it's MMIO. */
 TEST_F(gmem, no_memslot)
 {
 	gpa_t gpa = page_gpa(3);
@@ -619,7 +776,7 @@ TEST_F(gmem, no_memslot)
 	guest_read_mmio(self->vcpu, page_gpa(10));
 }
 
-/* C15, C16: Nor does it last: where there was nothing, there can be memory of any state. */
+/* C15, C16: Read where there was no memslot, after one with memory of either state came. */
 TEST_F(gmem, memslot_after_mmio)
 {
 	u8 *mem;
@@ -642,7 +799,7 @@ TEST_F(gmem, memslot_after_mmio)
 	free_gmem(fd, mem);
 }
 
-/* C16 */
+/* C16: Read pages of either state whose file is closed: KVM_RUN fails. */
 TEST_F(gmem, closed)
 {
 	int fd;
@@ -656,12 +813,17 @@ TEST_F(gmem, closed)
 
 	/* Not mapped anywhere, i.e. this is the end of it. */
 	kvm_close(fd);
+	guest_read_closed(self->vcpu, GMEM_GPA2);
+	guest_read_closed(self->vcpu, GMEM_GPA2 + GMEM_SIZE / 2);
+	guest_read_closed(self->vcpu, GMEM_GPA2 + GMEM_SIZE - PAGE_SIZE);
+
+	/* A memslot is what makes the difference. */
+	gmem_delete_slot(self->vm, GMEM_SLOT2);
 	guest_read_mmio(self->vcpu, GMEM_GPA2);
 	guest_read_mmio(self->vcpu, GMEM_GPA2 + GMEM_SIZE / 2);
-	guest_read_mmio(self->vcpu, GMEM_GPA2 + GMEM_SIZE - PAGE_SIZE);
 }
 
-/* C21: What a memslot says about other memory doesn't matter, nor does mmap(). */
+/* C21: Use a memslot with other memory at userspace_addr, and a file without mmap(). */
 TEST_F(gmem, no_second_backing)
 {
 	const u64 flags = variant->flags & ~GUEST_MEMFD_FLAG_MMAP;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Test that conversions survive what they belong to, in any order: descriptors,
- * memslots, mappings, the VM, the process; and that nothing is left when the last
- * of them is gone, be it closed or killed.
+ * Test that the state of a guest_memfd's pages lasts as long as the guest_memfd, in
+ * whatever order its users go away: descriptors, memslots, mappings, the VM, the
+ * process; and that nothing is left when the last of them is closed or killed.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -22,7 +22,7 @@
 #define INODE_CACHE	"kvm_gmem_inode_cache"
 #define VMS_PATH	"/sys/kernel/debug/kvm"
 
-/* What is populated, and in how many pieces the attributes are, to be missed. */
+/* How much is populated, and in how many pieces the attributes are, to notice leaks. */
 #define POPULATED_SIZE	SZ_8M
 #define NR_PIECES	2048
 
@@ -150,7 +150,7 @@ static void check_nothing_left(FIXTURE_DATA(leaks) * self)
 	}
 }
 
-/* Something to miss: pages, and a tree of more than a node. */
+/* Have pages and a tree of several nodes, so that leaks are noticed. */
 static int create_populated(struct kvm_vm *vm)
 {
 	int i, fd;
@@ -188,7 +188,7 @@ static void check_mixed(u8 *mem)
 			host_check(mem, i, 1, 1);
 }
 
-/* C18, C25: All is released if it isn't released in any particular order. */
+/* C18, C25: Close a guest_memfd before the VM and one after it, and look for leaks. */
 TEST_F(leaks, free)
 {
 	struct gmem_vm gmem;
@@ -208,8 +208,8 @@ TEST_F(leaks, free)
 }
 
 /*
- * C16, C18: A mapping is as good as a descriptor, be it the one of another process:
- * the guest doesn't lose its memory before the last of them is gone.
+ * C16, C18: Close the descriptor while there's a mapping, also in another process:
+ * the guest keeps its memory until the last of them is gone.
  */
 TEST_F(leaks, close_fd)
 {
@@ -245,16 +245,16 @@ TEST_F(leaks, close_fd)
 	ASSERT_EQ(0, status);
 	kvm_close(to_child[0]);
 
-	/* Nobody is able to have it back. */
+	/* Nothing brings the memory back. */
 	for (i = 0; i < NR_PAGES; i++)
-		guest_read_mmio(gmem.vcpu, GMEM_GPA2 + i * PAGE_SIZE);
+		guest_read_closed(gmem.vcpu, GMEM_GPA2 + i * PAGE_SIZE);
 	gmem_delete_slot(gmem.vm, GMEM_SLOT2);
 
 	gmem_vm_free(&gmem);
 	check_nothing_left(self);
 }
 
-/* C10, C18, C25: A guest_memfd keeps its VM, or else there'd be nobody to ask for it. */
+/* C10, C18, C25: Close the VM's descriptor, and go on with vCPUs and guest_memfds. */
 TEST_F(leaks, close_vm)
 {
 	struct gmem_vm gmem;
@@ -299,7 +299,7 @@ TEST_F(leaks, close_vm)
 	check_nothing_left(self);
 }
 
-/* C5, C6, C25: What was prepared for a conversion that fails isn't lost. */
+/* C5, C6, C25: Have conversions fail, and look for leaks of what they have allocated. */
 TEST_F(leaks, failed_conversions)
 {
 	/* A shared page, and a range around it that needs more than a node of the tree. */
@@ -316,7 +316,7 @@ TEST_F(leaks, failed_conversions)
 	mem = kvm_mmap(POPULATED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
 	ASSERT_EQ(PAGE_SIZE, splice_page(pipe_fds, page_hva(mem, page)));
 
-	/* More often than what others may use could hide. */
+	/* Fail so often that leaks exceed what others may use meanwhile. */
 	nr_before = settled(nr_nodes, -1);
 	for (i = 0; i < NR_FAILURES; i++) {
 		ASSERT_EQ(EAGAIN, try_private(fd, first, nr, &error_page));
@@ -334,6 +334,99 @@ TEST_F(leaks, failed_conversions)
 	check_nothing_left(self);
 }
 
+/* Every ioctl that there is to ask a VM that KVM has given up for something. */
+static void check_dead(struct gmem_vm *gmem, int fd)
+{
+	struct kvm_memory_attributes2 attr = {
+		.size = GMEM_SIZE,
+		.error_offset = NO_ERROR_OFFSET,
+	};
+	struct kvm_memory_attributes2 bad;
+	int i;
+
+	memset(&bad, 0xff, sizeof(bad));
+	for (i = 0; i < 2; i++) {
+		attr.attributes = i ? PRIVATE : 0;
+		TEST_ASSERT_EQ(set_attributes(fd, &attr), EIO);
+		TEST_ASSERT_EQ(attr.error_offset, NO_ERROR_OFFSET);
+	}
+	TEST_ASSERT_EQ(set_attributes(fd, &bad), EIO);
+	TEST_ASSERT_EQ(set_attributes(fd, NULL), EIO);
+	TEST_ASSERT_EQ(ioctl(fd, KVM_SET_MEMORY_ATTRIBUTES, &attr), -1);
+	TEST_ASSERT_EQ(errno, ENOTTY);
+
+	TEST_ASSERT_EQ(_vcpu_run(gmem->vcpu), -1);
+	TEST_ASSERT_EQ(errno, EIO);
+	TEST_ASSERT_EQ(__vm_create_guest_memfd(gmem->vm, PAGE_SIZE, 0), -1);
+	TEST_ASSERT_EQ(errno, EIO);
+	TEST_ASSERT_EQ(gmem_add_slot(gmem->vm, GMEM_SLOT2 + 1, GMEM_GPA2 + SZ_2M, 1, fd, 0), EIO);
+	TEST_ASSERT_EQ(__vm_ioctl(gmem->vm, KVM_CHECK_EXTENSION, NULL), -1);
+	TEST_ASSERT_EQ(errno, EIO);
+}
+
+/*
+ * C4, C9, C12, C25: Have KVM give up a VM, by an SMI whose state it can't save as the
+ * save area is private.  Every ioctl fails, the file stays what it was for those who
+ * have it, and nothing is left in the end.
+ */
+TEST_F(leaks, dead_vm)
+{
+	/* The save area is at the end of 64 KiB. */
+	const int page = SZ_64K / PAGE_SIZE - 1;
+	const u64 state = MIXED | BIT_ULL(page);
+	u8 *mem, *new_mem;
+	struct gmem_vm gmem;
+	int fd, fd2, status, i;
+	pid_t pid;
+
+	TEST_REQUIRE(kvm_has_cap(KVM_CAP_X86_SMM));
+
+	gmem_vm_create(&gmem, GMEM_FLAGS);
+	fd = create_mixed(&gmem, &mem);
+	fd2 = create_populated(gmem.vm);
+	to_private(fd, page, 1);
+	check_in_use(self);
+
+	vcpu_set_msr(gmem.vcpu, MSR_IA32_SMBASE, GMEM_GPA2);
+	vcpu_ioctl(gmem.vcpu, KVM_SMI, NULL);
+	ASSERT_EQ(-1, _vcpu_run(gmem.vcpu));
+	ASSERT_EQ(EIO, errno);
+	check_dead(&gmem, fd);
+	check_dead(&gmem, fd2);
+
+	/* Two reasons for EIO. */
+	pid = fork();
+	if (!pid) {
+		check_dead(&gmem, fd);
+		_exit(0);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	ASSERT_EQ(0, status);
+
+	/* Nobody has become the owner of what was the guest's. */
+	check_state(mem, state);
+	for (i = 0; i < NR_PAGES; i++)
+		if (!(state & BIT_ULL(i)))
+			host_check(mem, i, 1, 1);
+	new_mem = kvm_mmap(GMEM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+	check_state(new_mem, state);
+	kvm_fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, GMEM_SIZE / 2);
+	check_state(mem, state);
+	ASSERT_EQ(0, host_read(new_mem, 10));
+	host_fill(mem, 10, 1, 2);
+	host_check(new_mem, 10, 1, 2);
+	kvm_fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, GMEM_SIZE);
+	check_dead(&gmem, fd);
+
+	kvm_munmap(new_mem, GMEM_SIZE);
+	kvm_close(fd2);
+	gmem_vm_free(&gmem);
+	check_state(mem, state);
+	kvm_munmap(mem, GMEM_SIZE);
+	kvm_close(fd);
+	check_nothing_left(self);
+}
+
 /* What a child and its parent tell each other. */
 struct progress {
 	u64 nr;
@@ -348,7 +441,7 @@ static struct progress *alloc_progress(void)
 	return kvm_mmap(PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1);
 }
 
-/* Wait for @cond, but not for a child that is no more. */
+/* Wait for @cond, and fail if the child dies. */
 #define WAIT_FOR_CHILD(pid, cond)						\
 do {										\
 	int __status;								\
@@ -402,7 +495,7 @@ static void __noreturn create_and_wait(struct progress *progress, int pipe_fd)
 		sched_yield();
 }
 
-/* C4, C18: Whoever has inherited a guest_memfd has its pages, but isn't its VMM. */
+/* C4, C18: Have a child outlive its VMM: it can use the pages, but not convert them. */
 TEST_F(leaks, outlived_by_child)
 {
 	struct progress *progress = alloc_progress();
@@ -419,7 +512,7 @@ TEST_F(leaks, outlived_by_child)
 	WAIT_FOR_CHILD(pid, READ_ONCE(progress->nr));
 	kill_child(pid);
 
-	/* It says that all is well, and goes. */
+	/* The child reports success and exits. */
 	ASSERT_EQ(1, read(from_child[0], &c, 1));
 	ASSERT_EQ(0, read(from_child[0], &c, 1));
 	kvm_close(from_child[0]);
@@ -574,7 +667,7 @@ TEST_F(leaks, killed_within_conversion)
 	pid_t pid;
 	u8 *mem;
 
-	/* A point in time is no more than a good guess, have more than one. */
+	/* The time to kill it is a guess, so try several. */
 	for (i = 0; i < 24 && nr_interrupted < 3; i++) {
 		memset(progress, 0, sizeof(*progress));
 		pid = fork();
@@ -607,7 +700,7 @@ TEST_F(leaks, killed_within_conversion)
 	TH_LOG("%d of %d were interrupted, of %lu us each", nr_interrupted, i,
 	       progress->ns / 1000);
 
-	/* Once can be luck, before it begins. */
+	/* A single one may have been killed before it began. */
 	ASSERT_EQ(3, nr_interrupted);
 	check_nothing_left(self);
 }

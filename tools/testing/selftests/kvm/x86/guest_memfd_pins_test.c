@@ -31,7 +31,7 @@
 
 struct pin;
 
-/* A kind of pin.  What the holder of such a pin can't do has no function. */
+/* A kind of pin.  The functions for what its holder can't do are NULL. */
 struct pin_ops {
 	/* Returns what the kernel lacks, or NULL. */
 	const char *(*missing)(void);
@@ -525,7 +525,7 @@ static const struct pin_ops direct_read_ops = {
 	.release = direct_io_release,
 };
 
-/* A pipe, whose references are references like any other, i.e. don't say that they're pins. */
+/* A pipe, which has plain references, i.e. they don't count as pins. */
 static const char *vmsplice_missing(void)
 {
 	return NULL;
@@ -761,34 +761,26 @@ FIXTURE(pins) {
 
 FIXTURE_VARIANT(pins) {
 	const struct pin_ops *ops;
-
-	/* For KVM to see, i.e. not only by counting references. */
-	bool visible;
 };
 
 FIXTURE_VARIANT_ADD(pins, gup_test) {
 	.ops = &gup_test_ops,
-	.visible = true,
 };
 
 FIXTURE_VARIANT_ADD(pins, io_uring) {
 	.ops = &io_uring_ops,
-	.visible = true,
 };
 
 FIXTURE_VARIANT_ADD(pins, iommufd) {
 	.ops = &iommufd_ops,
-	.visible = true,
 };
 
 FIXTURE_VARIANT_ADD(pins, direct_read) {
 	.ops = &direct_read_ops,
-	.visible = true,
 };
 
 FIXTURE_VARIANT_ADD(pins, direct_write) {
 	.ops = &direct_write_ops,
-	.visible = true,
 };
 
 FIXTURE_VARIANT_ADD(pins, vmsplice) {
@@ -824,7 +816,7 @@ FIXTURE_TEARDOWN(pins)
 	}
 }
 
-/* How many of @state's private pages the guest, or of its shared pages the host, faults in. */
+/* Count faults: of the guest on @state's private pages, or of the host on shared ones. */
 static long count_faults(struct kvm_vcpu *vcpu, u8 *mem, u64 state, bool private)
 {
 	long faults = 0;
@@ -842,7 +834,7 @@ static long count_faults(struct kvm_vcpu *vcpu, u8 *mem, u64 state, bool private
 	return faults;
 }
 
-/* C4, C5, C6, C7, C8, C14: It's the pinned pages that don't become private, and only they. */
+/* C4, C5, C6, C7, C8, C14: Convert ranges with pinned pages, and all around them. */
 TEST_F(pins, refused)
 {
 	const struct {
@@ -891,22 +883,18 @@ TEST_F(pins, refused)
 			ASSERT_EQ(EAGAIN, try_private(self->fd, ranges[j].first, ranges[j].nr,
 						      &error_page));
 			ASSERT_EQ(ranges[j].error_page, error_page);
-
-			/* A pin that can be seen is seen before anything is unmapped. */
-			if (variant->visible)
-				ASSERT_EQ(0, count_faults(NULL, self->mem, state, false));
 		}
 
-		/* Nothing has changed, and for what is private not even in between. */
+		/* Nothing has changed, and private pages have stayed mapped. */
 		ASSERT_EQ(0, count_faults(self->vcpu, NULL, state, true));
 		check_state(self->mem, state);
 
-		/* Sharing can be had from anyone. */
+		/* To shared, pins don't matter. */
 		to_shared(self->fd, first, nr);
 		to_shared(self->fd, 0, NR_PAGES);
 		host_check(self->mem, 0, NR_PAGES, 1);
 
-		/* What lies beside can become private, up to the very page. */
+		/* The pages on both sides can become private. */
 		if (first)
 			to_private(self->fd, 0, first);
 		if (last < NR_PAGES - 1)
@@ -932,7 +920,7 @@ static void __test_let_go(struct __test_metadata *_metadata, FIXTURE_DATA(pins) 
 
 	ASSERT_EQ(0, holder_take(&self->holder, 10, 3));
 
-	/* With what the last failure has left in the struct, too. */
+	/* Repeat the call with the same struct. */
 	ASSERT_EQ(EAGAIN, set_attributes(self->fd, &attr));
 	ASSERT_EQ(10 * PAGE_SIZE, attr.error_offset);
 	ASSERT_EQ(EAGAIN, set_attributes(self->fd, &attr));
@@ -951,7 +939,7 @@ static void __test_let_go(struct __test_metadata *_metadata, FIXTURE_DATA(pins) 
 	guest_check(self->vcpu, 10, 3, 2);
 	guest_check(self->vcpu, 13, NR_PAGES - 13, 1);
 
-	/* All of the pages have to be shared, or none is held. */
+	/* Pin a range that isn't all shared, which fails. */
 	ASSERT_EQ(EFAULT, holder_take(&self->holder, 10, 3));
 	to_shared(self->fd, 10, 2);
 	ASSERT_EQ(EFAULT, holder_take(&self->holder, 10, 3));
@@ -969,20 +957,20 @@ static void __test_let_go(struct __test_metadata *_metadata, FIXTURE_DATA(pins) 
 	check_state(self->mem, ALL_PAGES);
 }
 
-/* C4, C6, C9 */
+/* C4, C6, C9: Pin pages, let go of them, convert them, and try to pin them again. */
 TEST_F(pins, let_go)
 {
 	__test_let_go(_metadata, self);
 }
 
-/* C4, C6, C9: Same if it's somebody else's pin, of a mapping that was inherited ... */
+/* C4, C6, C9: Do the same with pins of a child, which has inherited the mapping. */
 TEST_F(pins, let_go_by_child)
 {
 	holder_fork(&self->holder, -1);
 	__test_let_go(_metadata, self);
 }
 
-/* C4, C6, C9: ... or of one's own, by who was handed the file.  The pin dies with the holder. */
+/* C4, C6, C9: Do the same with pins of a process that was sent the file, and kill it. */
 TEST_F(pins, let_go_by_stranger)
 {
 	u64 error_page, retries;
@@ -1006,18 +994,18 @@ TEST_F(pins, let_go_by_stranger)
 	check_state(self->mem, ALL_PAGES);
 }
 
-/* C4, C5, C6, C8: As long as there's one, and the first one is the one to be reported. */
+/* C4, C5, C6, C8: Pin several pages, and verify that the first one is reported. */
 TEST_F(pins, several)
 {
 	int pipe_fds[2], pipe_fds2[2];
 	char buf[PAGE_SIZE];
 	u64 error_page;
 
-	/* A pin that can be seen is seen first, before anything is unmapped. */
+	/* The first one counts, whoever has it. */
 	ASSERT_EQ(0, holder_take(&self->holder, 10, 2));
 	ASSERT_EQ(PAGE_SIZE, splice_page(pipe_fds, page_hva(self->mem, 5)));
 	ASSERT_EQ(EAGAIN, try_private(self->fd, 0, NR_PAGES, &error_page));
-	ASSERT_EQ(variant->visible ? 10 : 5, error_page);
+	ASSERT_EQ(5, error_page);
 	unsplice_page(pipe_fds, buf);
 
 	ASSERT_EQ(PAGE_SIZE, splice_page(pipe_fds, page_hva(self->mem, 10)));
@@ -1050,7 +1038,7 @@ TEST_F(pins, several)
 	guest_check(self->vcpu, 0, NR_PAGES, 1);
 }
 
-/* C4, C12, C25: A page that was punched out, or whose VM is gone, is the pin's alone. */
+/* C4, C12, C25: Use a pinned page after it was punched out, and after its VM is gone. */
 TEST_F(pins, outlive)
 {
 	u64 error_page;
@@ -1083,7 +1071,7 @@ TEST_F(pins, outlive)
 	holder_release(&self->holder);
 }
 
-/* C4, C6, C12, C25 */
+/* C4, C6, C12, C25: Convert ranges with poisoned pages, and punch these out. */
 TEST_F(gmem, poisoned)
 {
 	struct kvm_run *run = self->vcpu->run;
@@ -1132,6 +1120,17 @@ TEST_F(gmem, poisoned)
 		kvm_close(gup_fd);
 	}
 
+	/* The first poisoned page counts. */
+	ASSERT_EQ(0, poison_page(page_hva(self->mem, 30)));
+	ASSERT_EQ(EHWPOISON, try_private(self->fd, 0, NR_PAGES, &error_page));
+	ASSERT_EQ(10, error_page);
+	ASSERT_EQ(EHWPOISON, try_private(self->fd, 11, NR_PAGES - 11, &error_page));
+	ASSERT_EQ(30, error_page);
+	kvm_fallocate(self->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		      30 * PAGE_SIZE, PAGE_SIZE);
+	kvm_madvise(page_hva(self->mem, 30), PAGE_SIZE, MADV_DONTNEED);
+	host_fill(self->mem, 30, 1, 1);
+
 	/* Nothing was converted by all that, and the page harms only itself. */
 	host_check(self->mem, 0, 10, 1);
 	host_check(self->mem, 11, NR_PAGES - 11, 1);
@@ -1139,7 +1138,7 @@ TEST_F(gmem, poisoned)
 	to_private(self->fd, 11, NR_PAGES - 11);
 	to_shared(self->fd, 0, NR_PAGES);
 
-	/* What helps is a new page. */
+	/* Once the page is punched out, the range can be converted. */
 	kvm_fallocate(self->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 		      10 * PAGE_SIZE, PAGE_SIZE);
 	ASSERT_EQ(0, try_private(self->fd, 0, NR_PAGES, &error_page));

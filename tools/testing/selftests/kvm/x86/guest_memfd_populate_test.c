@@ -41,30 +41,6 @@ static u64 nr_made_shared(struct kvm_vm *vm)
 	return vm_get_stat(vm, gmem_pages_made_shared);
 }
 
-static int open_populate(struct kvm_vm *vm)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d/gmem_populate",
-		 getpid(), vm->fd);
-	return open(path, O_WRONLY);
-}
-
-/* Populate @nr pages at @gpa from @src or, if it's NULL, in place. */
-static int __populate(int populate_fd, gpa_t gpa, void *src, int nr)
-{
-	char buf[64];
-	int len;
-
-	len = snprintf(buf, sizeof(buf), "%lx %lx %x", gpa, (u64)src, nr);
-	return write(populate_fd, buf, len) < 0 ? errno : 0;
-}
-
-static int populate(int populate_fd, int page, void *src, int nr)
-{
-	return __populate(populate_fd, page_gpa(page), src, nr);
-}
-
 /*
  * Read pages as the kernel does on behalf of somebody else, i.e. by the direct
  * map.  An access by the test itself would use only the test's mapping.
@@ -133,7 +109,7 @@ FIXTURE_TEARDOWN(gmem)
 	kvm_vm_free(self->vm);
 }
 
-/* Exactly this many pages were made private and shared since the last time. */
+/* Verify how many pages were made private and shared since the last time. */
 #define EXPECT_HOOKS(nr_private_, nr_shared_)					\
 do {										\
 	EXPECT_EQ(nr_private_, nr_made_private(self->vm) - self->nr_private);	\
@@ -142,7 +118,7 @@ do {										\
 	self->nr_shared = nr_made_shared(self->vm);				\
 } while (0)
 
-/* C10: every page is handed over once in each direction, with its contents. */
+/* C10: Verify that every page is handed over once in each direction, with its contents. */
 TEST_F(gmem, convert)
 {
 	host_fill(self->mem, 0, NR_PAGES, 1);
@@ -167,7 +143,7 @@ TEST_F(gmem, convert)
 	EXPECT_HOOKS(NR_PAGES, 0);
 }
 
-/* C7: pages that have the attribute already aren't handed over, or back. */
+/* C7: Verify that pages that have the attribute already aren't handed over, or back. */
 TEST_F(gmem, unchanged)
 {
 	const int nr_mixed = nr_pages(MIXED);
@@ -197,7 +173,7 @@ TEST_F(gmem, unchanged)
 	kernel_check(self->mem, 0, NR_PAGES, 1);
 }
 
-/* C7: a page that was private, but never the guest's, isn't handed back. */
+/* C7: Verify that a page that was private, but never the guest's, isn't handed back. */
 TEST_F(gmem, untouched)
 {
 	/* Some of the pages exist, all of them are private. */
@@ -214,7 +190,7 @@ TEST_F(gmem, untouched)
 	kernel_check(self->mem, 0, NR_PAGES / 2, 1);
 }
 
-/* C5: a conversion that fails hands nothing over. */
+/* C5: Verify that a conversion that fails hands nothing over. */
 TEST_F(gmem, failure)
 {
 	u8 buf[PAGE_SIZE];
@@ -239,7 +215,7 @@ TEST_F(gmem, failure)
 	EXPECT_HOOKS(NR_PAGES - 8, 0);
 }
 
-/* C12: what is punched out is handed back if it was the guest's, and only then. */
+/* C12: Verify that pages that are punched out are handed back if they were the guest's. */
 TEST_F(gmem, punch_hole)
 {
 	const int keep_size = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE;
@@ -252,7 +228,7 @@ TEST_F(gmem, punch_hole)
 	kvm_fallocate(self->fd, keep_size, 10 * PAGE_SIZE, 40 * PAGE_SIZE);
 	EXPECT_HOOKS(0, nr_pages(MIXED & punched));
 
-	/* There's nothing left to hand back. */
+	/* No page is left to hand back. */
 	kvm_fallocate(self->fd, keep_size, 10 * PAGE_SIZE, 40 * PAGE_SIZE);
 	EXPECT_HOOKS(0, 0);
 
@@ -287,11 +263,11 @@ TEST_F(gmem, close)
 
 	kvm_close(fd);
 	EXPECT_HOOKS(0, NR_PAGES);
-	guest_read_mmio(self->vcpu, GMEM_GPA2);
+	guest_read_closed(self->vcpu, GMEM_GPA2);
 	EXPECT_HOOKS(0, 0);
 }
 
-/* C23: pages can be populated from a buffer, as they can be in VM mode. */
+/* C23: Populate pages from a buffer, as in VM mode. */
 TEST_F(gmem, populate_from_source)
 {
 	u8 *src = kvm_mmap(GMEM_SIZE, PROT_READ | PROT_WRITE,
@@ -317,7 +293,7 @@ TEST_F(gmem, populate_from_source)
 	kvm_munmap(src, GMEM_SIZE);
 }
 
-/* C23: pages can be populated with what was written while they were shared. */
+/* C23: Populate pages with what was written while they were shared. */
 TEST_F(gmem, populate_in_place)
 {
 	host_fill(self->mem, 0, NR_PAGES, 1);
@@ -335,7 +311,7 @@ TEST_F(gmem, populate_in_place)
 	kernel_check(self->mem, 0, NR_PAGES, 1);
 }
 
-/* C11, C12, C23: what was never written, or is punched out, is zeroes. */
+/* C11, C12, C23: Populate pages that were never written, or punched out, with zeroes. */
 TEST_F(gmem, populate_never_written)
 {
 	int i;
@@ -359,7 +335,7 @@ TEST_F(gmem, populate_never_written)
 	EXPECT_TRUE(is_zero(self->mem, 0, NR_PAGES));
 }
 
-/* C23: shared pages can't be populated, neither from a buffer nor in place. */
+/* C23: Try to populate shared pages, from a buffer and in place. */
 TEST_F(gmem, populate_shared)
 {
 	u8 *src = kvm_mmap(GMEM_SIZE, PROT_READ | PROT_WRITE,
@@ -377,7 +353,7 @@ TEST_F(gmem, populate_shared)
 	kvm_munmap(src, GMEM_SIZE);
 }
 
-/* C23: the first page that can't be populated ends it, what's before it counts. */
+/* C23: Populate ranges that end in pages that can't be populated, or in none. */
 TEST_F(gmem, populate_mixed)
 {
 	host_fill(self->mem, 0, NR_PAGES, 1);
@@ -398,7 +374,7 @@ TEST_F(gmem, populate_mixed)
 	EXPECT_HOOKS(0, 0);
 }
 
-/* C23: a page is populated once, and not at all if the guest has it already. */
+/* C23: Populate pages that have been populated, or that the guest has already. */
 TEST_F(gmem, populate_twice)
 {
 	host_fill(self->mem, 0, NR_PAGES, 1);
@@ -426,7 +402,7 @@ TEST_F(gmem, populate_twice)
 	EXPECT_HOOKS(0, 0);
 }
 
-/* C9, C23: private memory is no source, and a failure leaves things as they are. */
+/* C9, C23: Populate pages from private memory, which fails and changes nothing. */
 TEST_F(gmem, populate_from_private)
 {
 	host_fill(self->mem, 0, NR_PAGES, 1);
@@ -444,30 +420,44 @@ TEST_F(gmem, populate_from_private)
 	EXPECT_HOOKS(15, 0);
 }
 
-/* C23: a guest_memfd that can't be mapped has nothing to populate itself with. */
+/* C23: Populate a guest_memfd that can't be mapped, in place and from a buffer. */
 TEST_F(gmem, populate_without_mmap)
 {
 	u8 *src = kvm_mmap(GMEM_SIZE, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS, -1);
-	int fd;
+	int fd, i;
 
-	fd = vm_create_guest_memfd(self->vm, GMEM_SIZE, 0);
+	fd = vm_create_guest_memfd(self->vm, GMEM_SIZE, GUEST_MEMFD_FLAG_INIT_SHARED);
 	vm_set_user_memory_region2(self->vm, GMEM_SLOT2, KVM_MEM_GUEST_MEMFD, GMEM_GPA2,
 				   GMEM_SIZE, self->mem, fd, 0);
 
-	EXPECT_EQ(EINVAL, __populate(self->populate_fd, GMEM_GPA2, NULL, NR_PAGES));
+	/* The host can't write the pages, but the guest can, while they're shared. */
+	__guest_fill(self->vcpu, GMEM_GPA2, 0, NR_PAGES / 2, 1);
+	gmem_set_private(fd, 0, GMEM_SIZE);
+
+	dirty_free_pages();
+	EXPECT_EQ(0, __populate(self->populate_fd, GMEM_GPA2, NULL, NR_PAGES));
+	EXPECT_HOOKS(NR_PAGES, 0);
+	__guest_check(self->vcpu, GMEM_GPA2, 0, NR_PAGES / 2, 1);
+	for (i = NR_PAGES / 2; i < NR_PAGES; i++)
+		EXPECT_EQ(0, guest_read(self->vcpu, GMEM_GPA2 + i * PAGE_SIZE));
 	EXPECT_HOOKS(0, 0);
 
-	host_fill(src, 0, NR_PAGES, 1);
+	gmem_set_shared(fd, 0, GMEM_SIZE);
+	EXPECT_HOOKS(0, NR_PAGES);
+	EXPECT_EQ(EINVAL, __populate(self->populate_fd, GMEM_GPA2, NULL, NR_PAGES));
+	gmem_set_private(fd, 0, GMEM_SIZE);
+
+	host_fill(src, 0, NR_PAGES, 2);
 	EXPECT_EQ(0, __populate(self->populate_fd, GMEM_GPA2, src, NR_PAGES));
 	EXPECT_HOOKS(NR_PAGES, 0);
-	__guest_check(self->vcpu, GMEM_GPA2, 0, NR_PAGES, 1);
+	__guest_check(self->vcpu, GMEM_GPA2, 0, NR_PAGES, 2);
 
 	kvm_munmap(src, GMEM_SIZE);
 	kvm_close(fd);
 }
 
-/* C23: neither has memory without a guest_memfd, be it gone or never there. */
+/* C23: Populate memory that has no guest_memfd, or whose guest_memfd is closed. */
 TEST_F(gmem, populate_without_gmem)
 {
 	int fd;
@@ -479,7 +469,7 @@ TEST_F(gmem, populate_without_gmem)
 	vm_set_user_memory_region2(self->vm, GMEM_SLOT2, KVM_MEM_GUEST_MEMFD, GMEM_GPA2,
 				   GMEM_SIZE, self->mem, fd, 0);
 	kvm_close(fd);
-	EXPECT_EQ(EINVAL, __populate(self->populate_fd, GMEM_GPA2, NULL, 1));
+	EXPECT_NE(0, __populate(self->populate_fd, GMEM_GPA2, NULL, 1));
 	EXPECT_EQ(EFAULT, __populate(self->populate_fd, GMEM_GPA2, self->mem, 1));
 	EXPECT_HOOKS(0, 0);
 }
@@ -502,7 +492,7 @@ static void *convert_worker(void *arg)
 	return NULL;
 }
 
-/* C10, C23: pages that are converted meanwhile are populated, or they aren't. */
+/* C10, C23: Populate pages that are converted at the same time. */
 TEST_F(gmem, populate_race)
 {
 	int nr_populated = 0, nr_shared = 0, nr_again = 0, page = 0;
@@ -531,14 +521,14 @@ TEST_F(gmem, populate_race)
 	WRITE_ONCE(converter.stop, true);
 	kvm_pthread_join(converter.thread, NULL);
 
-	/* Nothing was lost: neither a page to the guest, nor what's in it. */
+	/* No page stays the guest's, and none has lost its contents. */
 	to_shared(self->fd, 0, NR_PAGES);
 	EXPECT_LE(nr_populated, nr_made_private(self->vm));
 	EXPECT_EQ(nr_made_private(self->vm), nr_made_shared(self->vm));
 	kernel_check(self->mem, 0, NR_PAGES, 1);
 }
 
-/* C22, C23: in VM mode, there's populating from a buffer, and nothing else. */
+/* C22, C23: Populate pages in VM mode: from a buffer, and not in place. */
 TEST(populate_vm_mode)
 {
 	const struct vm_shape shape = {

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Test conversions against each other, and against all that can happen to the
- * same memory in the meantime, with vCPUs running all the time.  Whatever the
- * order is in the end, there is one: the state is what one of the conversions
- * left, and nobody's data is lost or found elsewhere.
+ * Test conversions that race with each other and with all else that can happen to
+ * the same memory, with vCPUs running all the time.  Verify that the state is what
+ * one of the conversions left, and that all data is where it was written.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -21,7 +20,7 @@
 
 #define NR_VCPUS	2
 
-/* What a read that is MMIO returns. */
+/* What the test returns for reads that are MMIO. */
 #define NO_MEMSLOT	0x5eedf00d5eedf00dul
 
 /* Variables of the guest. */
@@ -89,6 +88,9 @@ static void guest_read_all(int id)
 	GUEST_DONE();
 }
 
+/* How often KVM_RUN failed as the guest_memfd was closed. */
+static u64 nr_closed[NR_VCPUS];
+
 FIXTURE(races) {
 	struct kvm_vcpu *vcpus[NR_VCPUS];
 	pthread_t threads[NR_VCPUS];
@@ -113,6 +115,19 @@ FIXTURE_TEARDOWN(races)
 	kvm_vm_free(self->vm);
 }
 
+/* KVM_RUN, until it isn't refused for a guest_memfd at GMEM_GPA2 that is closed. */
+static void run_vcpu_until_open(struct kvm_vcpu *vcpu)
+{
+	while (_vcpu_run(vcpu)) {
+		TEST_ASSERT_EQ(errno, EFAULT);
+		TEST_ASSERT_KVM_EXIT_REASON(vcpu, KVM_EXIT_MEMORY_FAULT);
+		TEST_ASSERT(vcpu->run->memory_fault.gpa >= GMEM_GPA2,
+			    "KVM_RUN is refused at 0x%llx", vcpu->run->memory_fault.gpa);
+		WRITE_ONCE(nr_closed[vcpu->id], nr_closed[vcpu->id] + 1);
+		sched_yield();
+	}
+}
+
 /* Run the guest up to its next ucall. */
 static u64 run_vcpu(struct kvm_vcpu *vcpu)
 {
@@ -120,12 +135,12 @@ static u64 run_vcpu(struct kvm_vcpu *vcpu)
 	const u64 val = NO_MEMSLOT;
 	struct ucall uc;
 
-	vcpu_run(vcpu);
+	run_vcpu_until_open(vcpu);
 	while (run->exit_reason == KVM_EXIT_MMIO) {
 		TEST_ASSERT_EQ(run->mmio.len, sizeof(val));
 		TEST_ASSERT_EQ(run->mmio.is_write, 0);
 		memcpy(run->mmio.data, &val, sizeof(val));
-		vcpu_run(vcpu);
+		run_vcpu_until_open(vcpu);
 	}
 
 	TEST_ASSERT_KVM_EXIT_REASON(vcpu, KVM_EXIT_IO);
@@ -268,8 +283,8 @@ static void check_third(u8 *mem, int third, bool private, int round)
 }
 
 /*
- * C5, C25: Two conversions of ranges that overlap, to either state.  One is first,
- * all of it, and the other one decides about what they have in common.
+ * C5, C25: Convert two ranges that overlap, to either state, at the same time: where
+ * they overlap, all pages have the state of the conversion that comes last.
  */
 TEST_F(races, convert)
 {
@@ -303,7 +318,7 @@ TEST_F(races, convert)
 	}
 
 	for (i = 0; i < nr_rounds; i++) {
-		/* Something to do for both, in many pieces. */
+		/* Have many pieces to convert for both. */
 		gmem_set_memory_attributes(fd, 0, size, i & 2 ? PRIVATE : 0);
 		for (j = i; j < NR_LONG_PAGES; j += 97)
 			gmem_set_memory_attributes(fd, j * PAGE_SIZE, PAGE_SIZE,
@@ -374,9 +389,8 @@ static void *vcpu_convert_worker(void *data)
 }
 
 /*
- * C10, C18, C25: Each vCPU's thread converts what its guest uses, as VMMs do, and
- * what the guests use is next to each other: all that they have in common is what
- * KVM has to keep.
+ * C10, C18, C25: Convert in each vCPU's thread what that vCPU uses, as VMMs do.  The
+ * vCPUs' pages alternate, i.e. the vCPUs share nothing but KVM's data structures.
  */
 TEST_F(races, convert_in_vcpu_threads)
 {
@@ -406,7 +420,7 @@ TEST_F(races, convert_in_vcpu_threads)
 	check_laps(self);
 }
 
-/* C12, C13, C25 */
+/* C12, C13, C25: Convert pages and punch them out at the same time. */
 TEST_F(races, convert_and_punch_hole)
 {
 	struct converter c = { .fd = self->fd };
@@ -438,7 +452,7 @@ TEST_F(races, convert_and_punch_hole)
 	check_laps(self);
 }
 
-/* C17, C25 */
+/* C17, C25: Convert pages and pre-fault them at the same time. */
 TEST_F(races, convert_and_pre_fault)
 {
 	struct kvm_vcpu *vcpu = vm_vcpu_add(self->vm, NR_VCPUS, guest_write);
@@ -486,7 +500,7 @@ static void end_change(struct kvm_vm *vm, u64 *epoch, long first)
 	wait_for_laps(vm);
 }
 
-/* C16, C18, C25 */
+/* C16, C18, C25: Convert pages while their memslots are deleted and created elsewhere. */
 TEST_F(races, convert_and_delete_memslot)
 {
 	const int half = NR_PAGES / 2;
@@ -528,7 +542,7 @@ struct closer {
 	int fd;
 };
 
-/* Convert to and fro until there is nothing left to convert. */
+/* Convert back and forth until the file is closed. */
 static void *until_closed_worker(void *data)
 {
 	u64 error_offset = NO_ERROR_OFFSET;
@@ -544,6 +558,19 @@ static void *until_closed_worker(void *data)
 
 	TEST_ASSERT_EQ(errno, EBADF);
 	return NULL;
+}
+
+/* Wait until each vCPU is refused, again if it has been before. */
+static void wait_for_closed(void)
+{
+	u64 start;
+	int i;
+
+	for (i = 0; i < NR_VCPUS; i++) {
+		start = READ_ONCE(nr_closed[i]);
+		while (READ_ONCE(nr_closed[i]) == start)
+			sched_yield();
+	}
 }
 
 /* C16, C25: Close a guest_memfd that vCPUs use, while it's being converted. */
@@ -575,17 +602,17 @@ TEST_F(races, convert_and_close)
 			while (READ_ONCE(c[j].nr_calls) < i % 5)
 				sched_yield();
 
-		/* Whoever is done with it last is the one to release it. */
+		/* The last one to use the file releases it, */
 		begin_change(self->vm, &epoch);
 		kvm_close(fd);
 		for (j = 0; j < 2; j++)
 			kvm_pthread_join(threads[j], NULL);
 
-		/* Which can be a vCPU with a fault in flight. */
-		wait_for_laps(self->vm);
+		/* which can be a vCPU with a fault in flight. */
+		wait_for_closed();
+		gmem_delete_slot(self->vm, GMEM_SLOT2);
 		end_change(self->vm, &epoch, -1);
 		begin_change(self->vm, &epoch);
-		gmem_delete_slot(self->vm, GMEM_SLOT2);
 	}
 
 	stop_vcpus(self);

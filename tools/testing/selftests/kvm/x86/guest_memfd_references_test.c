@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Test that what the guest, the kernel and others do with a page of a guest_memfd
- * in passing doesn't keep the page from becoming private, at least not for long.
+ * Test that short references to pages of a guest_memfd, by the guest, the kernel
+ * and others, don't keep the pages from becoming private, at least not for long.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -24,7 +24,7 @@
 
 static u8 the_copy[GMEM_SIZE] __aligned(PAGE_SIZE);
 
-/* C13: What the guest just used isn't in use for KVM. */
+/* C13: Convert pages that the guest has just used. */
 TEST_F(gmem, guest_touched)
 {
 	u64 error_page;
@@ -44,7 +44,7 @@ TEST_F(gmem, guest_touched)
 	guest_check(self->vcpu, 0, NR_PAGES, 3);
 }
 
-/* C13: Same with a guest that doesn't stop for it, faults in flight included. */
+/* C13: Convert pages while the guest uses them and faults them in. */
 TEST_F(gmem, guest_touching)
 {
 	u64 lap, error_page;
@@ -74,7 +74,7 @@ TEST_F(gmem, guest_touching)
 	guest_spin_stop(self->vm, thread);
 }
 
-/* C12, C13: A page that's punched out while the guest faults it in isn't the guest's afterwards. */
+/* C12, C13: Punch out pages while the guest faults them in. */
 TEST_F(gmem, punched_while_touched)
 {
 	const int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
@@ -101,20 +101,7 @@ TEST_F(gmem, punched_while_touched)
 	guest_spin_stop(self->vm, thread);
 }
 
-static int other_cpu(int not_this)
-{
-	cpu_set_t cpus;
-	int i;
-
-	kvm_sched_getaffinity(0, sizeof(cpus), &cpus);
-	for (i = 0; i < CPU_SETSIZE; i++)
-		if (i != not_this && CPU_ISSET(i, &cpus))
-			return i;
-
-	return -1;
-}
-
-/* C13: Nor does the kernel use pages only because its caches still know them. */
+/* C13: Convert pages that are in the kernel's per-CPU caches. */
 TEST_F(gmem, percpu_caches)
 {
 	int cpu = other_cpu(-1), cpu2 = other_cpu(cpu);
@@ -147,8 +134,8 @@ TEST_F(gmem, percpu_caches)
 }
 
 /*
- * C4, C6, C9, C13: A page that is mapped very often isn't pinned for that, though
- * it has as many references as if it were: a pin counts for 1024 of them.
+ * C4, C6, C9, C13: Convert a page that has more than 1024 mappings: a pin counts for
+ * 1024 references, and mappings must not be mistaken for one.
  */
 TEST_F(gmem, many_mappings)
 {
@@ -169,7 +156,7 @@ TEST_F(gmem, many_mappings)
 	for (i = 0; i < ARRAY_SIZE(mems); i++)
 		ASSERT_TRUE(read_raises_sigbus(mems[i]));
 
-	/* It can be pinned nevertheless, and have a reference that's no mapping. */
+	/* Pin it, or take a reference, in addition to the mappings. */
 	to_shared(self->fd, 0, NR_PAGES);
 	for (i = 0; i < ARRAY_SIZE(mems); i++)
 		ASSERT_EQ((ARRAY_SIZE(mems) - 1) & 0x7f, READ_ONCE(*mems[i]));
@@ -192,8 +179,8 @@ TEST_F(gmem, many_mappings)
 }
 
 /*
- * Somebody who does something to all pages, in a thread of its own and on another
- * CPU, again and again.  Has no reference for long, but maybe one most of the time.
+ * A thread on another CPU that takes short references to all pages, over and over
+ * again.  It may have one most of the time, but never keeps one for long.
  */
 struct busybody {
 	const struct busybody_ops *ops;
@@ -211,7 +198,7 @@ struct busybody_ops {
 	/* Returns what the kernel lacks, or NULL. */
 	const char *(*open)(struct busybody *busy);
 
-	/* Returns whether it worked, as it can't if there's nothing but private pages. */
+	/* Returns whether it worked, which it can't if all pages are private. */
 	bool (*lap)(struct busybody *busy);
 };
 
@@ -367,7 +354,7 @@ static const struct busybody_ops compaction_ops = {
 	.lap = compaction_lap,
 };
 
-/* What's poisoned is lost for the whole machine, so be sparing with it. */
+/* Poison few pages, as each is lost for the whole machine. */
 #define MAX_POISONED	16
 
 static const char *poison_open(struct busybody *busy)
@@ -498,7 +485,7 @@ FIXTURE_TEARDOWN(busy)
 	kvm_vm_free(self->vm);
 }
 
-/* C4, C13: Between short references, there's a moment in which pages can be converted. */
+/* C4, C13: Retry conversions while pages get short references all the time. */
 TEST_F(busy, retry)
 {
 	u64 retries, successes, min = -1, max = 0, sum = 0;
@@ -512,7 +499,7 @@ TEST_F(busy, retry)
 	for (i = 0; i < 10 || !timespec_elapsed(start).tv_sec; i++) {
 		host_faults(self->mem, 0, NR_PAGES);
 
-		/* Convert what's really being used, most of the time. */
+		/* Mostly wait until the pages are in use. */
 		successes = READ_ONCE(self->busy.successes);
 		while (i % 4 && READ_ONCE(self->busy.successes) == successes)
 			sched_yield();

@@ -42,13 +42,16 @@ static inline u64 pages(int first, int nr)
 	return GENMASK_ULL(first + nr - 1, first);
 }
 
-/* Some of everything: long and short ranges, at the start and at the end. */
+/* Long and short ranges of private pages, at the start and at the end as well. */
 #define MIXED		(pages(0, 1) | pages(3, 5) | pages(20, 20) | pages(41, 1) | pages(60, 4))
 
-/* What must come back if KVM has nothing to report. */
+/* The value of error_offset before a call, and after it if KVM doesn't write it. */
 #define NO_ERROR_OFFSET	0xdeadbeefcafe5a5aul
 
 extern const struct vm_shape in_place_shape;
+
+/* The same VM if it doesn't ask for in-place mode: what it gets is the default. */
+extern const struct vm_shape default_mode_shape;
 
 /* Skip the test if there's no such VM, for those that have children create it. */
 void require_in_place_vm(void);
@@ -85,8 +88,17 @@ struct gmem_vm {
 	int fd;
 };
 
+/* In another mode, it is gmem->mem that the guest's shared memory is in. */
+void __gmem_vm_create(struct gmem_vm *gmem, const struct vm_shape shape, u64 flags);
 void gmem_vm_create(struct gmem_vm *gmem, u64 flags);
 void gmem_vm_free(struct gmem_vm *gmem);
+
+/*
+ * A VM with @nr vCPUs and without that memory.  The guest_*() functions below are
+ * for any of them, but the guest has one set of variables for its commands.
+ */
+struct kvm_vm *gmem_vm_create_with_vcpus(struct vm_shape shape, int nr,
+					 struct kvm_vcpu *vcpus[]);
 
 /* Whether VMs are in in-place mode without asking for it. */
 bool in_place_is_default(void);
@@ -136,8 +148,28 @@ u64 guest_faults(struct kvm_vcpu *vcpu, int first, int nr);
  */
 int try_guest_read(struct kvm_vcpu *vcpu, gva_t gva);
 
-/* Have the guest read @gpa and verify that nothing is there for it. */
+/* Have the guest read @gpa and verify that it's MMIO. */
 void guest_read_mmio(struct kvm_vcpu *vcpu, gpa_t gpa);
+
+/*
+ * KVM_RUN that doesn't go on for ever, e.g. because a vCPU spins in the kernel.
+ * Returns the errno, EINTR if it took longer than RUN_SECONDS.
+ */
+#define RUN_SECONDS	5
+int vcpu_run_limited(struct kvm_vcpu *vcpu);
+
+/*
+ * The same for a guest that reads @gva.  If it's not 0 that is returned, the guest
+ * doesn't go on with that read, i.e. any command can be next.
+ */
+int guest_read_limited(struct kvm_vcpu *vcpu, gva_t gva);
+
+/*
+ * Have the guest read @gva, and verify that KVM_RUN fails, at once, because the
+ * guest_memfd that was at @gpa is closed.
+ */
+void __guest_read_closed(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa);
+void guest_read_closed(struct kvm_vcpu *vcpu, gpa_t gpa);
 
 /*
  * Have the guest touch the first pages at GMEM_GPA over and over again, in a
@@ -148,6 +180,10 @@ pthread_t guest_spin_start(struct kvm_vcpu *vcpu);
 u64 guest_spin_laps(struct kvm_vm *vm);
 void guest_spin_stop(struct kvm_vm *vm, pthread_t thread);
 
+/* The same, at any GVA, as of the next KVM_RUN, which is up to the caller. */
+void guest_spin_begin(struct kvm_vcpu *vcpu, gva_t gva);
+void guest_spin_end(struct kvm_vm *vm);
+
 /*
  * Have @nr pages of a guest_memfd, from @first on, at @gpa.  Other than with
  * vm_mem_add(), nothing but the memslot refers to the guest_memfd.  Returns the
@@ -155,6 +191,14 @@ void guest_spin_stop(struct kvm_vm *vm, pthread_t thread);
  */
 int gmem_add_slot(struct kvm_vm *vm, u32 slot, gpa_t gpa, u64 nr, int fd, u64 first);
 void gmem_delete_slot(struct kvm_vm *vm, u32 slot);
+
+/*
+ * Populate @nr pages from @src or, if it's NULL, in place.  Returns the errno.
+ * open_populate() returns -1 if the kernel has no CONFIG_KVM_PROVE_GMEM.
+ */
+int open_populate(struct kvm_vm *vm);
+int __populate(int populate_fd, gpa_t gpa, void *src, int nr);
+int populate(int populate_fd, int page, void *src, int nr);
 
 /* How many pages of a guest_memfd, mapped at @mem, exist. */
 u64 nr_allocated(int fd, void *mem, size_t size);
@@ -173,7 +217,10 @@ u64 slab_objects(const char *cache);
  */
 u64 settled(u64 (*count)(void), u64 limit);
 
-/* Have the kernel's free pages be something that must not be seen. */
+/* A CPU that the test may run on, other than @not_this, or -1. */
+int other_cpu(int not_this);
+
+/* Fill free pages of the kernel with data, to see if it leaks. */
 void dirty_free_pages(void);
 
 /*
@@ -191,7 +238,7 @@ int gup_test_pin(int gup_fd, void *mem, size_t size);
 void gup_test_read(int gup_fd, void *buf);
 void gup_test_unpin(int gup_fd);
 
-/* Have a pipe hold a reference, which unlike a pin is just a reference. */
+/* Have a pipe hold a reference, which doesn't count as a pin. */
 ssize_t splice_page(int pipe_fds[2], void *mem);
 void unsplice_page(int pipe_fds[2], void *buf);
 

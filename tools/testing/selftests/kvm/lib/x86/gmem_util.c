@@ -25,6 +25,11 @@ const struct vm_shape in_place_shape = {
 	.gmem_in_place = true,
 };
 
+const struct vm_shape default_mode_shape = {
+	.mode = VM_MODE_DEFAULT,
+	.type = KVM_X86_SW_PROTECTED_VM,
+};
+
 /* The guest executes one command for each KVM_RUN. */
 enum guest_op {
 	GUEST_READ,
@@ -121,20 +126,33 @@ int gmem_vm_add_memory(struct kvm_vm *vm, u64 flags)
 	return fd;
 }
 
-void gmem_vm_create(struct gmem_vm *gmem, u64 flags)
+void __gmem_vm_create(struct gmem_vm *gmem, const struct vm_shape shape, u64 flags)
 {
 	TEST_REQUIRE(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM));
 
-	gmem->vm = __vm_create_shape_with_one_vcpu(in_place_shape, &gmem->vcpu,
-						   NR_PAGES * 2, guest_code);
+	gmem->vm = __vm_create_shape_with_one_vcpu(shape, &gmem->vcpu, NR_PAGES * 2,
+						   guest_code);
 	gmem->fd = gmem_vm_add_memory(gmem->vm, flags);
 	gmem->mem = addr_gpa2hva(gmem->vm, GMEM_GPA);
+}
+
+void gmem_vm_create(struct gmem_vm *gmem, u64 flags)
+{
+	__gmem_vm_create(gmem, in_place_shape, flags);
 }
 
 void gmem_vm_free(struct gmem_vm *gmem)
 {
 	kvm_close(gmem->fd);
 	kvm_vm_free(gmem->vm);
+}
+
+struct kvm_vm *gmem_vm_create_with_vcpus(struct vm_shape shape, int nr,
+					 struct kvm_vcpu *vcpus[])
+{
+	TEST_REQUIRE(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM));
+
+	return __vm_create_with_vcpus(shape, nr, NR_PAGES * 2, guest_code, vcpus);
 }
 
 static void run_guest(struct kvm_vcpu *vcpu)
@@ -198,6 +216,73 @@ void guest_read_mmio(struct kvm_vcpu *vcpu, gpa_t gpa)
 	TEST_ASSERT_EQ(SYNC_FROM_GUEST_AND_READ(vcpu->vm, guest_val), val);
 }
 
+static void interrupt(int sig)
+{
+}
+
+int vcpu_run_limited(struct kvm_vcpu *vcpu)
+{
+	/* Again and again, the first signal can be too early to interrupt KVM_RUN. */
+	const struct itimerspec limit = {
+		.it_value.tv_sec = RUN_SECONDS,
+		.it_interval.tv_nsec = NSEC_PER_SEC / 10,
+	};
+	struct sigevent event = {
+		.sigev_notify = SIGEV_THREAD_ID,
+		.sigev_signo = SIGALRM,
+		._sigev_un._tid = kvm_gettid(),
+	};
+	struct sigaction action = {
+		.sa_handler = interrupt,
+	};
+	timer_t timer;
+	int r;
+
+	TEST_ASSERT(!sigaction(SIGALRM, &action, NULL), "sigaction() failed");
+	TEST_ASSERT(!timer_create(CLOCK_MONOTONIC, &event, &timer), "timer_create() failed");
+	TEST_ASSERT(!timer_settime(timer, 0, &limit, NULL), "timer_settime() failed");
+	r = __vcpu_run(vcpu) ? errno : 0;
+	timer_delete(timer);
+
+	return r;
+}
+
+int guest_read_limited(struct kvm_vcpu *vcpu, gva_t gva)
+{
+	struct kvm_regs regs;
+	int r;
+
+	/* Be behind the instruction that ended the last command. */
+	vcpu_run_complete_io(vcpu);
+	vcpu_regs_get(vcpu, &regs);
+
+	guest_set(vcpu, GUEST_READ, gva, 0, 0, 0);
+	r = vcpu_run_limited(vcpu);
+	if (r)
+		vcpu_regs_set(vcpu, &regs);
+
+	return r;
+}
+
+void __guest_read_closed(struct kvm_vcpu *vcpu, gva_t gva, gpa_t gpa)
+{
+	struct kvm_run *run = vcpu->run;
+	int r = guest_read_limited(vcpu, gva);
+
+	TEST_ASSERT(r != EINTR, "The vCPU is still busy with 0x%lx after %d s", gpa, RUN_SECONDS);
+	TEST_ASSERT(r == EFAULT, "KVM_RUN at 0x%lx: errno %d, exit %s", gpa, r,
+		    exit_reason_str(run->exit_reason));
+	TEST_ASSERT_KVM_EXIT_REASON(vcpu, KVM_EXIT_MEMORY_FAULT);
+	TEST_ASSERT_EQ(run->memory_fault.gpa, gpa);
+	TEST_ASSERT_EQ(run->memory_fault.size, PAGE_SIZE);
+	TEST_ASSERT_EQ(run->memory_fault.flags & ~KVM_MEMORY_EXIT_FLAG_PRIVATE, 0);
+}
+
+void guest_read_closed(struct kvm_vcpu *vcpu, gpa_t gpa)
+{
+	__guest_read_closed(vcpu, gpa, gpa);
+}
+
 void __guest_fill(struct kvm_vcpu *vcpu, gva_t gva, int first, int nr, int generation)
 {
 	guest_set(vcpu, GUEST_FILL, gva, first, nr, generation);
@@ -221,9 +306,12 @@ bool in_place_is_default(void)
 	char value = 0;
 	int fd;
 
-	/* The library skips the test if there is no such parameter. */
+	/* KVM without VM mode has no parameter, as there's nothing to choose. */
 	fd = open(GMEM_PARAM_PATH, O_RDONLY);
-	TEST_ASSERT(fd >= 0, "Failed to open " GMEM_PARAM_PATH);
+	if (fd < 0) {
+		TEST_ASSERT(errno == ENOENT, __KVM_SYSCALL_ERROR("open()", fd));
+		return true;
+	}
 	TEST_ASSERT_EQ(read(fd, &value, 1), 1);
 	kvm_close(fd);
 
@@ -363,12 +451,22 @@ static void *vcpu_worker(void *vcpu)
 	return NULL;
 }
 
+void guest_spin_begin(struct kvm_vcpu *vcpu, gva_t gva)
+{
+	write_guest_global(vcpu->vm, guest_stop, false);
+	guest_set(vcpu, GUEST_SPIN, gva, 0, 0, 0);
+}
+
+void guest_spin_end(struct kvm_vm *vm)
+{
+	write_guest_global(vm, guest_stop, true);
+}
+
 pthread_t guest_spin_start(struct kvm_vcpu *vcpu)
 {
 	pthread_t thread;
 
-	write_guest_global(vcpu->vm, guest_stop, false);
-	guest_set(vcpu, GUEST_SPIN, GMEM_GPA, 0, 0, 0);
+	guest_spin_begin(vcpu, GMEM_GPA);
 	kvm_pthread_create(&thread, NULL, vcpu_worker, vcpu);
 
 	return thread;
@@ -381,7 +479,7 @@ u64 guest_spin_laps(struct kvm_vm *vm)
 
 void guest_spin_stop(struct kvm_vm *vm, pthread_t thread)
 {
-	write_guest_global(vm, guest_stop, true);
+	guest_spin_end(vm);
 	kvm_pthread_join(thread, NULL);
 }
 
@@ -395,6 +493,29 @@ int gmem_add_slot(struct kvm_vm *vm, u32 slot, gpa_t gpa, u64 nr, int fd, u64 fi
 void gmem_delete_slot(struct kvm_vm *vm, u32 slot)
 {
 	vm_set_user_memory_region2(vm, slot, 0, 0, 0, NULL, 0, 0);
+}
+
+int open_populate(struct kvm_vm *vm)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d/gmem_populate",
+		 getpid(), vm->fd);
+	return open(path, O_WRONLY);
+}
+
+int __populate(int populate_fd, gpa_t gpa, void *src, int nr)
+{
+	char buf[64];
+	int len;
+
+	len = snprintf(buf, sizeof(buf), "%lx %lx %x", gpa, (u64)src, nr);
+	return write(populate_fd, buf, len) < 0 ? errno : 0;
+}
+
+int populate(int populate_fd, int page, void *src, int nr)
+{
+	return __populate(populate_fd, page_gpa(page), src, nr);
 }
 
 u64 nr_allocated(int fd, void *mem, size_t size)
@@ -465,6 +586,19 @@ u64 settled(u64 (*count)(void), u64 limit)
 		if (i >= 3 && (nr <= limit || timespec_elapsed(start).tv_sec >= 15))
 			return nr;
 	}
+}
+
+int other_cpu(int not_this)
+{
+	cpu_set_t cpus;
+	int i;
+
+	kvm_sched_getaffinity(0, sizeof(cpus), &cpus);
+	for (i = 0; i < CPU_SETSIZE; i++)
+		if (i != not_this && CPU_ISSET(i, &cpus))
+			return i;
+
+	return -1;
 }
 
 void dirty_free_pages(void)
