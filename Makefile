@@ -53,7 +53,7 @@ series: ## take the commits in linux/ back into patches/ and the new files
 series-check: ## do the repository and linux/ agree? (silent if so)
 	@lab/series-check
 
-export: ## write the series to out/, ready for git am and for the list
+export: ## write the series to out/, ready for git am and for the list (PART=name: only that part)
 	@lab/export
 
 docs: ## make lab/docs/clauses.md, and build Linux's documents on KVM as HTML
@@ -66,9 +66,10 @@ clean: ## remove what was built (out/), but not linux/, which may hold work
 	@lab/clean
 
 #: ARCH=arm64	make test: VMs without private memory, on the EL2 that QEMU emulates
+#: PART=name	make export: a part of the series; patches/7.3/cover-letter has a section for each: mm, kvm-fixes, feature, ...
 #: INPUT=file	what make run hands to the guest
 #: FLAVOUR=name	what make kernel builds: a line of lab/configs/flavours (debug, or arm64 with ARCH=arm64)
-#: BOOTS="..."	make test, make regress: only these boots
+#: BOOTS="..."	make test, make regress: only these boots (check and unit are some of make test's)
 #: BUILDS="name ..."	what make builds compiles: lines of lab/configs/builds (all of them)
 #: LINUX_TARBALL=file	for make tree without Debian or offline: a tarball of the Linux that lab/base names
 #: LINUX_TREE=dir	the same, unpacked
