@@ -84,11 +84,11 @@ TEST_F(gmem, punched_while_touched)
 
 	thread = guest_spin_start(self->vcpu);
 
-	for (i = 0; i < 100; i++) {
+	for (i = 0; i < 3 * NR_SPIN_PAGES; i++) {
 		/* The guest gets its pages one by one, the next one is in flight. */
 		kvm_fallocate(self->fd, mode, 0, GMEM_SIZE);
 		while (nr_allocated(self->fd, self->mem, GMEM_SIZE) < 1 + i % NR_SPIN_PAGES)
-			;
+			sched_yield();
 		kvm_fallocate(self->fd, mode, 0, GMEM_SIZE);
 
 		/* All that the guest has touched since is in the file. */
