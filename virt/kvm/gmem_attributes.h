@@ -3,6 +3,7 @@
 #define __KVM_GMEM_ATTRIBUTES_H__
 
 #include <linux/maple_tree.h>
+#include <linux/mutex.h>
 #include <linux/types.h>
 
 /*
@@ -28,10 +29,12 @@ struct gmem_attributes_store {
 };
 
 /* An empty tree: all is shared, and it may be destroyed like any other. */
-#define gmem_attributes_init(ga, lock) do {				\
-	mt_init_flags(&(ga)->mt, MT_FLAGS_LOCK_EXTERN | MT_FLAGS_USE_RCU); \
-	mt_set_external_lock(&(ga)->mt, lock);				\
-} while (0)
+static inline void gmem_attributes_init(struct gmem_attributes *ga,
+					struct mutex *lock)
+{
+	mt_init_flags(&ga->mt, MT_FLAGS_LOCK_EXTERN | MT_FLAGS_USE_RCU);
+	mt_set_external_lock(&ga->mt, lock);
+}
 
 int gmem_attributes_fill(struct gmem_attributes *ga, pgoff_t nr_pages,
 			 bool private);

@@ -13,6 +13,9 @@ static_assert(sizeof(struct maple_node) == 256, "not as in the kernel");
 
 #define pgoff_t unsigned long
 
+/* tools/ has the header, and nothing in it. */
+struct mutex;
+
 /* What the code under test complains about, for the tests to look at. */
 extern unsigned int nr_warnings;
 extern unsigned int nr_lock_violations;

@@ -317,7 +317,8 @@ static void writers_need_the_lock(void)
 
 	CHECK(gmem_attributes_fill(&ga, 0, false) == -EINVAL);
 	CHECK(nr_lock_violations == 1 && nr_warnings == 1);
-	nr_lock_violations = nr_warnings = 0;
+	nr_lock_violations = 0;
+	nr_warnings = 0;
 
 	CHECK(!gmem_attributes_prepare(&ga, &store, 0, 1, true, GFP_KERNEL));
 	CHECK(nr_lock_violations == 1);

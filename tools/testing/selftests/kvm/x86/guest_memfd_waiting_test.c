@@ -118,7 +118,7 @@ FIXTURE_TEARDOWN(waiting)
 
 static void *change_worker(void *data)
 {
-	FIXTURE_DATA(waiting) *self = data;
+	FIXTURE_DATA(waiting) * self = data;
 
 	WRITE_ONCE(self->progress->started, true);
 	if (self->change == TO_PRIVATE)
@@ -131,7 +131,7 @@ static void *change_worker(void *data)
 }
 
 /* Have pages for the change to find, all of them mapped by the host. */
-static void change_prepare(FIXTURE_DATA(waiting) *self)
+static void change_prepare(FIXTURE_DATA(waiting) * self)
 {
 	if (self->change == TO_PRIVATE)
 		to_shared(self->fd, 0, NR_CHANGED);
@@ -140,14 +140,14 @@ static void change_prepare(FIXTURE_DATA(waiting) *self)
 	memset(self->progress, 0, sizeof(*self->progress));
 }
 
-static void change_start(FIXTURE_DATA(waiting) *self)
+static void change_start(FIXTURE_DATA(waiting) * self)
 {
 	kvm_pthread_create(&self->thread, NULL, change_worker, self);
 	while (!READ_ONCE(self->progress->started))
 		sched_yield();
 }
 
-static bool change_is_done(FIXTURE_DATA(waiting) *self)
+static bool change_is_done(FIXTURE_DATA(waiting) * self)
 {
 	return READ_ONCE(self->progress->done);
 }
@@ -156,8 +156,8 @@ static bool change_is_done(FIXTURE_DATA(waiting) *self)
  * Do something during a change, with another page each time.  Returns how often it
  * was done before the change was over.
  */
-static int count_times(FIXTURE_DATA(waiting) *self,
-		       void (*op)(FIXTURE_DATA(waiting) *self, int i))
+static int count_times(FIXTURE_DATA(waiting) * self,
+		       void (*op)(FIXTURE_DATA(waiting) * self, int i))
 {
 	int i, page = 0, times = 0;
 
@@ -177,7 +177,7 @@ static int count_times(FIXTURE_DATA(waiting) *self,
 	return times;
 }
 
-static void host_fault(FIXTURE_DATA(waiting) *self, int i)
+static void host_fault(FIXTURE_DATA(waiting) * self, int i)
 {
 	TEST_ASSERT(!madvise(page_hva(self->others, i), PAGE_SIZE, MADV_DONTNEED),
 		    __KVM_SYSCALL_ERROR("madvise(MADV_DONTNEED)", -1));
@@ -190,7 +190,7 @@ TEST_F(waiting, host_faults_elsewhere)
 	EXPECT_LE(MIN_TIMES, count_times(self, host_fault));
 }
 
-static void guest_fault(FIXTURE_DATA(waiting) *self, int i)
+static void guest_fault(FIXTURE_DATA(waiting) * self, int i)
 {
 	TEST_ASSERT_EQ(guest_read(self->gmem.vcpu, OTHERS_GPA + i * PAGE_SIZE),
 		       page_val(i, 1));
@@ -202,7 +202,7 @@ TEST_F(waiting, guest_faults_elsewhere)
 	EXPECT_LE(MIN_TIMES, count_times(self, guest_fault));
 }
 
-static void allocate(FIXTURE_DATA(waiting) *self, int i)
+static void allocate(FIXTURE_DATA(waiting) * self, int i)
 {
 	kvm_fallocate(self->fd, FALLOC_FL_KEEP_SIZE, (NR_CHANGED + i) * PAGE_SIZE,
 		      PAGE_SIZE);
@@ -214,7 +214,7 @@ TEST_F(waiting, allocation_elsewhere)
 	EXPECT_LE(MIN_TIMES, count_times(self, allocate));
 }
 
-static void child_touch(FIXTURE_DATA(waiting) *self, int (*touch)(void *mem))
+static void child_touch(FIXTURE_DATA(waiting) * self, int (*touch)(void *mem))
 {
 	struct progress *progress = self->progress;
 	void *last = self->others - PAGE_SIZE;
@@ -233,15 +233,14 @@ static void child_touch(FIXTURE_DATA(waiting) *self, int (*touch)(void *mem))
 }
 
 /* Returns whether a child that waited was dead before the change was over. */
-static bool kill_waiter(FIXTURE_DATA(waiting) *self, int (*touch)(void *mem),
-			int nr_attempts)
+static bool kill_waiter(FIXTURE_DATA(waiting) * self, int (*touch)(void *mem))
 {
 	struct progress *progress = self->progress;
 	bool killed = false;
 	int i, status;
 	pid_t pid;
 
-	for (i = 0; i < nr_attempts && !killed; i++) {
+	for (i = 0; i < NR_ATTEMPTS && !killed; i++) {
 		change_prepare(self);
 		pid = fork();
 		TEST_ASSERT(pid >= 0, "fork() failed, errno: %d", errno);
@@ -276,18 +275,22 @@ static int touch_by_kernel(void *mem)
 	       madvise(mem, PAGE_SIZE, MADV_POPULATE_READ);
 }
 
-/* C22, C25 */
+/* C25 */
 TEST_F(waiting, host_faults_are_killable)
 {
-	EXPECT_EQ(variant->waits,
-		  kill_waiter(self, touch_by_user, variant->waits ? NR_ATTEMPTS : 1));
+	if (!variant->waits)
+		SKIP(return, "Nobody waits");
+
+	EXPECT_TRUE(kill_waiter(self, touch_by_user));
 }
 
-/* C22, C25 */
+/* C25 */
 TEST_F(waiting, kernel_accesses_are_killable)
 {
-	EXPECT_EQ(variant->waits,
-		  kill_waiter(self, touch_by_kernel, variant->waits ? NR_ATTEMPTS : 1));
+	if (!variant->waits)
+		SKIP(return, "Nobody waits");
+
+	EXPECT_TRUE(kill_waiter(self, touch_by_kernel));
 }
 
 /* C4, C25, C26 */
@@ -332,6 +335,9 @@ TEST_F(waiting, sees_the_change)
 	void *last = self->others - PAGE_SIZE;
 	long faults = 0;
 
+	if (!variant->waits)
+		SKIP(return, "Nobody waits");
+
 	change_prepare(self);
 	WRITE_ONCE(*(u8 *)last, 1);
 	change_start(self);
@@ -349,11 +355,8 @@ TEST_F(waiting, sees_the_change)
 	}
 	kvm_pthread_join(self->thread, NULL);
 
-	if (self->change == TO_PRIVATE) {
-		EXPECT_TRUE(read_raises_sigbus(last));
-	} else {
-		EXPECT_EQ(0, READ_ONCE(*(u8 *)last));
-	}
+	EXPECT_EQ(self->change == TO_PRIVATE, read_raises_sigbus(last));
+	EXPECT_TRUE(self->change == TO_PRIVATE || !READ_ONCE(*(u8 *)last));
 	TH_LOG("%ld faults meanwhile", faults);
 }
 
