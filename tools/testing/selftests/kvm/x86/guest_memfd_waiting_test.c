@@ -315,6 +315,9 @@ TEST_F(waiting, memory_failure)
 		change_start(self);
 		usleep(1000);
 		poison_page(page_hva(self->others, poisoned));
+
+		/* Who has waited for the change may be back before it says so. */
+		usleep(1000);
 		waited = change_is_done(self);
 		kvm_pthread_join(self->thread, NULL);
 
