@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -1059,32 +1060,57 @@ TEST_F(lock, convert)
 }
 
 /*
- * Somebody who doesn't let others run on a CPU, for a time that is too short for
- * the scheduler to step in, which it does in the last twentieth of a second.
+ * Somebody who doesn't let others run on a CPU for half a second, unless the
+ * scheduler steps in, as it does for those that have waited too long.
  */
 #define HOG_NS	500000000ll
 
 struct hog {
 	pthread_t thread;
 	u8 *mem;
-	bool running;
+	u64 laps;
+	bool interrupted;
 	bool stopped;
 };
+
+/* Has anybody else run on the CPU so far, or isn't it kept from them any more? */
+static bool hog_failed(struct hog *hog)
+{
+	u64 laps = READ_ONCE(hog->laps);
+
+	/* If interrupted right now, the hog knows in the lap behind this one. */
+	while (READ_ONCE(hog->laps) < laps + 2 && !READ_ONCE(hog->stopped))
+		sched_yield();
+
+	return READ_ONCE(hog->interrupted) || READ_ONCE(hog->stopped);
+}
+
+static long nr_involuntary_switches(void)
+{
+	struct rusage usage;
+
+	TEST_ASSERT(!getrusage(RUSAGE_THREAD, &usage), "getrusage() failed");
+	return usage.ru_nivcsw;
+}
 
 static void *hog_worker(void *arg)
 {
 	struct sched_param param = { .sched_priority = 1 };
 	struct hog *hog = arg;
 	struct timespec start;
+	long switches;
 
 	pin_self_to_cpu(cpu2);
 	host_fill(hog->mem, 0, NR_PAGES, 1);
 
 	TEST_ASSERT(!sched_setscheduler(0, SCHED_FIFO, &param), "sched_setscheduler() failed");
 	clock_gettime(CLOCK_MONOTONIC, &start);
-	WRITE_ONCE(hog->running, true);
-	while (timespec_to_ns(timespec_elapsed(start)) < HOG_NS)
-		;
+	switches = nr_involuntary_switches();
+	while (timespec_to_ns(timespec_elapsed(start)) < HOG_NS) {
+		if (nr_involuntary_switches() != switches)
+			WRITE_ONCE(hog->interrupted, true);
+		WRITE_ONCE(hog->laps, hog->laps + 1);
+	}
 	WRITE_ONCE(hog->stopped, true);
 	return NULL;
 }
@@ -1103,14 +1129,15 @@ TEST(busy_cpu)
 
 	/* One that does is never done before, others may have bad luck. */
 	for (tries = 0; tries < 5; tries++) {
-		hog.running = false;
+		hog.laps = 0;
+		hog.interrupted = false;
 		hog.stopped = false;
 		kvm_pthread_create(&hog.thread, NULL, hog_worker, &hog);
-		while (!READ_ONCE(hog.running))
+		while (!READ_ONCE(hog.laps))
 			sched_yield();
 
 		ASSERT_EQ(0, try_private(gmem.fd, 0, NR_PAGES, &error_page));
-		if (!READ_ONCE(hog.stopped))
+		if (!hog_failed(&hog))
 			break;
 
 		kvm_pthread_join(hog.thread, NULL);
