@@ -1,15 +1,17 @@
 # shellcheck shell=bash disable=SC2154 # logs and instead come from who sources this
 # SPDX-License-Identifier: GPL-2.0
 #
-# Single files out of Debian's packages, through apt: with sources, lists and cache of its own, with the mirror, the proxies and the
+# Files out of Debian's packages, through apt: with sources, lists and cache of its own, with the mirror, the proxies and the
 # passwords that this machine's apt has. Nothing in /etc changes, and nothing is installed. Sourced behind lib.sh, with
 # instead=SENTENCE: what the user can do without.
 #
 # Sets cache: where files are kept between checkouts.
 #
-#	open_archive SUITE [ARCHITECTURE]	looks at the archive; this machine's architecture is the default
+#	open_archive SUITE [ARCHITECTURE]	looks at the archive; this machine's architecture is the default. With an architecture, and
+#						so with what this machine has installed left out of account, SUITE can be several
 #	archive_versions PACKAGE		the versions that it has, newest first
 #	from_package PACKAGE VERSION PATTERN	a file of a package, to stdout
+#	unpack_package SUITE PACKAGE VERSION DIR	a package and all that it depends on, into DIR; SUITE's are preferred
 #
 # Environment:
 #	GMEM_CACHE	where the files are kept, in gmem-lab/ (default: $XDG_CACHE_HOME or ~/.cache); it may vanish
@@ -78,17 +80,19 @@ private_apt()
 # find_mirror SUITE: leaves the mirror that has it in sources.list, and its lists in $work
 find_mirror()
 {
-	local suite=$1 uri tried=
+	local suites=$1 suite uri tried=
 
 	while read -r uri; do
 		tried=1
-		echo "deb [signed-by=$keyring] $uri $suite main" >"$work/sources.list"
+		for suite in $suites; do
+			echo "deb [signed-by=$keyring] $uri $suite main"
+		done >"$work/sources.list"
 		try_logged fetch-update private_apt update && return
-		note "$uri has no usable $suite"
+		note "$uri has no usable $suites"
 	done < <(mirrors)
 	[ -n "$tried" ] || die "no Debian archive in this machine's apt sources; $instead"
 	tail -n 5 "$logs/fetch-update.log" | sed 's/^/    | /' >&2
-	die "$suite could not be reached through this machine's apt sources (the lines above are apt's); $instead"
+	die "$suites could not be reached through this machine's apt sources (the lines above are apt's); $instead"
 }
 
 open_archive()
@@ -115,4 +119,19 @@ from_package()
 		die "$1 could not be downloaded (the lines above are apt's); try again, or $instead"
 	}
 	dpkg-deb --fsys-tarfile "$work/$1"_*.deb | tar -xO --wildcards "$3"
+}
+
+unpack_package()
+{
+	local deb
+
+	note "$2 $3, and what it depends on"
+	try_logged fetch-download private_apt install --download-only --no-install-recommends -t "$1" "$2=$3" || {
+		tail -n 5 "$logs/fetch-download.log" | sed 's/^/    | /' >&2
+		die "$2 could not be downloaded (the lines above are apt's); try again, or $instead"
+	}
+	mkdir -p "$4"
+	for deb in "$work"/cache/archives/*.deb; do
+		dpkg-deb -x "$deb" "$4"
+	done
 }

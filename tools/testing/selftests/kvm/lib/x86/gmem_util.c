@@ -362,6 +362,14 @@ u64 retry_private(int fd, int first, int nr)
 		TEST_ASSERT(r == EAGAIN, "Unexpected errno %d", r);
 		TEST_ASSERT(timespec_elapsed(start).tv_sec < RETRY_SECONDS,
 			    "Still EAGAIN for page %lu after %lu retries", error_page, retries);
+
+		/*
+		 * Back off, as a VMM should, each time for another while: who
+		 * faults in one page after the other, and keeps references to
+		 * them meanwhile, waits for each try, and needs the time between
+		 * two of them to get done.
+		 */
+		usleep(retries % 16 * 100);
 	}
 	return retries;
 }
