@@ -774,7 +774,7 @@ FIXTURE_TEARDOWN(hva)
 /* Have KVM read and write a page on behalf of the guest, in each way that it has. */
 static void check_kvm_access(FIXTURE_DATA(hva) * self, bool reachable)
 {
-	static const u64 msrs[][2] = {
+	static const u32 msrs[][2] = {
 		{ MSR_KVM_WALL_CLOCK_NEW, 0 },
 		{ MSR_KVM_SYSTEM_TIME_NEW, KVM_MSR_ENABLED },
 		{ MSR_KVM_STEAL_TIME, KVM_MSR_ENABLED },
@@ -818,7 +818,7 @@ static void check_kvm_access(FIXTURE_DATA(hva) * self, bool reachable)
 		vcpu_set_msr(self->gmem.vcpu, msrs[i][0], 0);
 		if (reachable) {
 			TEST_ASSERT(memcmp(there, before, PAGE_SIZE),
-				    "MSR 0x%lx: KVM hasn't written anything", msrs[i][0]);
+				    "MSR 0x%x: KVM hasn't written anything", msrs[i][0]);
 			memcpy(there, before, PAGE_SIZE);
 		}
 	}
