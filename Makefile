@@ -74,5 +74,6 @@ clean: ## remove what was built (out/), but not linux/, which may hold work
 #: LINUX_TARBALL=file	for make tree without Debian or offline: a tarball of the Linux that lab/base names
 #: LINUX_TREE=dir	the same, unpacked
 #: ACCEPT_NEWER=1	take a later stable release than that; the patches must apply without fuzz
+#: QEMU=program	what emulates the machine, instead of the version that lab/base names
 #: FORCE=1	make series: linux/ wins over what was edited here
 #: VERBOSE=1	make check: say what it is doing

@@ -10,11 +10,13 @@
 #	open_archive SUITE [ARCHITECTURE]	looks at the archive; this machine's architecture is the default. With an architecture, and
 #						so with what this machine has installed left out of account, SUITE can be several
 #	archive_versions PACKAGE		the versions that it has, newest first
+#	find_version PACKAGE VERSION		sets version to VERSION or, if it has only others and the user wants that, to its newest
 #	from_package PACKAGE VERSION PATTERN	a file of a package, to stdout
 #	unpack_package SUITE PACKAGE VERSION DIR	a package and all that it depends on, into DIR; SUITE's are preferred
 #
 # Environment:
 #	GMEM_CACHE	where the files are kept, in gmem-lab/ (default: $XDG_CACHE_HOME or ~/.cache); it may vanish
+#	ACCEPT_NEWER	if not empty, and the mirror no longer has the version that is looked for: take the newest that it has
 
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
@@ -111,13 +113,31 @@ archive_versions()
 	apt-cache -c "$work/apt.conf" madison "$1" | awk '{ print $3 }'
 }
 
+find_version()
+{
+	local there
+
+	there=$(archive_versions "$1")
+	version=$2
+	! grep -qxF "$version" <<<"$there" || return 0
+	[ -n "$there" ] || die "the mirror has no $1 any more; $instead"
+	version=${there%%$'\n'*}
+	[ -n "${ACCEPT_NEWER:-}" ] ||
+		die "the mirror has $1 $version and no longer $2; $instead, or try the newer one with ACCEPT_NEWER=1"
+}
+
+# download PACKAGE COMMAND...: has apt do it
+download()
+{
+	try_logged fetch-download private_apt "${@:2}" && return
+	tail -n 5 "$logs/fetch-download.log" | sed 's/^/    | /' >&2
+	die "$1 could not be downloaded (the lines above are apt's); try again, or $instead"
+}
+
 from_package()
 {
 	note "$1 $2"
-	(cd "$work" && try_logged fetch-download private_apt download "$1=$2") || {
-		tail -n 5 "$logs/fetch-download.log" | sed 's/^/    | /' >&2
-		die "$1 could not be downloaded (the lines above are apt's); try again, or $instead"
-	}
+	(cd "$work" && download "$1" download "$1=$2") || exit
 	dpkg-deb --fsys-tarfile "$work/$1"_*.deb | tar -xO --wildcards "$3"
 }
 
@@ -126,10 +146,7 @@ unpack_package()
 	local deb
 
 	note "$2 $3, and what it depends on"
-	try_logged fetch-download private_apt install --download-only --no-install-recommends -t "$1" "$2=$3" || {
-		tail -n 5 "$logs/fetch-download.log" | sed 's/^/    | /' >&2
-		die "$2 could not be downloaded (the lines above are apt's); try again, or $instead"
-	}
+	download "$2" install --download-only --no-install-recommends -t "$1" "$2=$3"
 	mkdir -p "$4"
 	for deb in "$work"/cache/archives/*.deb; do
 		dpkg-deb -x "$deb" "$4"

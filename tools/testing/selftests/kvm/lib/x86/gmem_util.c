@@ -364,10 +364,10 @@ u64 retry_private(int fd, int first, int nr)
 			    "Still EAGAIN for page %lu after %lu retries", error_page, retries);
 
 		/*
-		 * Back off, as a VMM should, each time for another while: who
-		 * faults in one page after the other, and keeps references to
-		 * them meanwhile, waits for each try, and needs the time between
-		 * two of them to get done.
+		 * Back off, as a VMM should, and never for the same time twice
+		 * in a row.  Somebody who faults in page after page, holding
+		 * references to those that are there, is held up by every try
+		 * and needs the time between two of them to drop them.
 		 */
 		usleep(retries % 16 * 100);
 	}
