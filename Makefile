@@ -3,7 +3,7 @@
 # The front door: each target is a line into lab/, where a script says what it does and what it takes. What stands behind a target on the
 # command line (make run INPUT=file) reaches the script.
 
-.PHONY: help run test matrix unit mutants regress kernel builds bisect tree series series-check export docs check clean
+.PHONY: help run test matrix unit mutants regress bench bench-quick profile kernel builds bisect tree series series-check export docs check clean
 .NOTPARALLEL:
 
 # Every step says how long ago this began.
@@ -34,6 +34,15 @@ mutants: ## put deliberate bugs into KVM, one at a time; ends in "N killed, N su
 
 regress: ## Linux's own KVM selftests on the base and on the series, all modes, with and without nested paging; prints what differs
 	@lab/regress
+
+bench: ## how fast it is, in place, in VM mode and on the base; writes lab/docs/bench.md and ends in a table
+	@lab/bench
+
+bench-quick: ## the same of small rows, in minutes; goes to out/bench-quick
+	@lab/bench quick
+
+profile: ## where the time of a ROW of the benchmark goes: instructions by function (MODE=vm or base: of the old way)
+	@lab/profile '$(ROW)' $(MODE)
 
 kernel: tree ## build the kernel of a FLAVOUR
 	@lab/kernel $(FLAVOUR)
@@ -70,6 +79,8 @@ clean: ## remove what was built (out/), but not linux/, which may hold work
 #: INPUT=file	what make run hands to the guest
 #: FLAVOUR=name	what make kernel builds: a line of lab/configs/flavours (debug, or arm64 with ARCH=arm64)
 #: BOOTS="..."	make test, make regress: only these boots (check and unit are some of make test's)
+#: ROWS="pattern ..."	make bench: only these rows (convert.*.4k), and the result goes to out/bench-rows
+#: ROW=name	what make profile looks at: a row of lab/docs/bench.csv
 #: BUILDS="name ..."	what make builds compiles: lines of lab/configs/builds (all of them)
 #: LINUX_TARBALL=file	for make tree without Debian or offline: a tarball of the Linux that lab/base names
 #: LINUX_TREE=dir	the same, unpacked
