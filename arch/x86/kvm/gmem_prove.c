@@ -70,6 +70,20 @@ static bool gmem_is_bound(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn)
 	       gfn - slot->base_gfn + slot->gmem.pgoff == folio->index;
 }
 
+/* Anything else is for kvm_gmem_get_pfn(), which has a closer look, under locks. */
+bool kvm_gmem_prove_is_prepared(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn, bool private)
+{
+	struct gmem_owner *owner;
+
+	guard(rcu)();
+
+	owner = xa_load(&gmem_owners, pfn);
+	if (!private)
+		return !owner;
+
+	return owner && READ_ONCE(owner->kvm) == kvm && READ_ONCE(owner->gfn) == gfn;
+}
+
 /* As on hardware, a page may be faulted in any number of times. */
 int kvm_gmem_prove_make_private(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn,
 				kvm_pfn_t nr_pages)
@@ -94,7 +108,7 @@ int kvm_gmem_prove_make_private(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn,
 			      pfn, owner->gfn, gfn))
 			return -EIO;
 
-		owner->gfn = gfn;
+		WRITE_ONCE(owner->gfn, gfn);
 		return 0;
 	}
 

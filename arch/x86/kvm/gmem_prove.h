@@ -11,6 +11,8 @@ static inline bool kvm_gmem_is_proven(struct kvm *kvm)
 	       kvm_private_mem_in_place(kvm);
 }
 
+bool kvm_gmem_prove_is_prepared(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn,
+				bool private);
 int kvm_gmem_prove_make_private(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn,
 				kvm_pfn_t nr_pages);
 int kvm_gmem_prove_make_shared(kvm_pfn_t pfn, kvm_pfn_t nr_pages);
@@ -22,6 +24,12 @@ void kvm_gmem_prove_exit(void);
 static inline bool kvm_gmem_is_proven(struct kvm *kvm)
 {
 	return false;
+}
+
+static inline bool kvm_gmem_prove_is_prepared(struct kvm *kvm, gfn_t gfn,
+					      kvm_pfn_t pfn, bool private)
+{
+	return true;
 }
 
 static inline int kvm_gmem_prove_make_private(struct kvm *kvm, gfn_t gfn,

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Between the maple tree and the allocator of tools/testing/shared: watch the
- * requests for nodes, and make them fail.
+ * Between the code under test and the allocator of tools/testing/shared: watch
+ * the requests for nodes and objects, and make them fail.
  *
  * That allocator fails only what must not reclaim.  Take __GFP_DIRECT_RECLAIM away,
  * so that any allocation can fail, at any of its nodes.
  */
+#include <malloc.h>
+
 #include "file.h"
 
 unsigned long nr_allocs;
 gfp_t alloc_gfp;
+long nr_objects;
+long object_bytes;
 
 static bool failing;
 static unsigned int nr_left;
@@ -25,13 +29,20 @@ void alloc_fail_never(void)
 	failing = false;
 }
 
-static gfp_t alloc_hook(struct kmem_cache *s, gfp_t gfp)
+static void alloc_watch(gfp_t gfp)
 {
 	alloc_gfp = nr_allocs++ ? alloc_gfp & gfp : gfp;
+}
+
+static gfp_t alloc_hook(struct kmem_cache *s, gfp_t gfp, unsigned int nr)
+{
+	alloc_watch(gfp);
 
 	if (failing) {
 		gfp &= ~__GFP_DIRECT_RECLAIM;
-		kmem_cache_set_non_kernel(s, nr_left);
+		nr = min(nr, nr_left);
+		nr_left -= nr;
+		kmem_cache_set_non_kernel(s, nr);
 	}
 	return gfp;
 }
@@ -40,23 +51,69 @@ void *__wrap_kmem_cache_alloc_lru(struct kmem_cache *cachep,
 				  struct list_lru *lru, int gfp)
 {
 	return __real_kmem_cache_alloc_lru(cachep, lru,
-					   alloc_hook(cachep, gfp));
+					   alloc_hook(cachep, gfp, 1));
 }
 
 struct slab_sheaf *__wrap_kmem_cache_prefill_sheaf(struct kmem_cache *s,
 						   gfp_t gfp,
 						   unsigned int size)
 {
-	return __real_kmem_cache_prefill_sheaf(s, alloc_hook(s, gfp), size);
+	return __real_kmem_cache_prefill_sheaf(s, alloc_hook(s, gfp, size), size);
+}
+
+/* As ASan is told, i.e. not rounded up. */
+size_t object_size(const void *object)
+{
+	return malloc_usable_size((void *)object);
+}
+
+void *__wrap_kmalloc(size_t size, gfp_t gfp)
+{
+	void *p;
+
+	alloc_watch(gfp);
+	if (failing && !nr_left)
+		return NULL;
+	if (failing)
+		nr_left--;
+
+	p = __real_kmalloc(size, gfp);
+	if (p) {
+		/* What hasn't been written yet must not look like anything. */
+		memset(p, 0xa5, size);
+		uatomic_inc(&nr_objects);
+		uatomic_add(&object_bytes, object_size(p));
+	}
+	return p;
+}
+
+void __wrap_kfree(void *p)
+{
+	/* The maple tree frees some of its nodes with kfree(). */
+	if (p && object_size(p) != sizeof(struct maple_node)) {
+		uatomic_dec(&nr_objects);
+		uatomic_sub(&object_bytes, object_size(p));
+	}
+	__real_kfree(p);
+}
+
+void object_free_rcu(struct rcu_head *head)
+{
+	__wrap_kfree(head);
+}
+
+long objects_allocated(void)
+{
+	rcu_barrier();
+
+	return uatomic_read(&nr_objects);
 }
 
 long nodes_allocated(void)
 {
-	rcu_barrier();
+	long nr = objects_allocated();
 
-	/*
-	 * The maple tree frees some of its nodes with kfree(), which counts
-	 * them down elsewhere.
-	 */
-	return uatomic_read(&nr_allocated) + uatomic_read(&kmalloc_nr_allocated);
+	/* Nodes that are freed with kfree() are counted down elsewhere. */
+	return uatomic_read(&nr_allocated) +
+	       uatomic_read(&kmalloc_nr_allocated) - nr;
 }

@@ -73,10 +73,61 @@ int file_prepare(struct file *f, struct gmem_attributes_store *store,
 	return r;
 }
 
+/* What is at @index, and all that it covers. */
+static void *file_entry(struct file *f, pgoff_t index, pgoff_t *first,
+			pgoff_t *last)
+{
+	MA_STATE(mas, &f->ga.mt, index, index);
+	void *entry;
+
+	rcu_read_lock();
+	entry = mas_walk(&mas);
+	rcu_read_unlock();
+
+	*first = mas.index;
+	*last = mas.last;
+	return entry;
+}
+
+static bool entry_is_chunk(void *entry)
+{
+	return object_size(entry) != UNIFORM_BYTES;
+}
+
+/* Is there a uniform range at @index that is @private? */
+static bool file_has_uniform(struct file *f, pgoff_t index, bool private)
+{
+	pgoff_t first, last;
+
+	return index < f->nr_pages &&
+	       !entry_is_chunk(file_entry(f, index, &first, &last)) &&
+	       test_bit(index, f->private) == private;
+}
+
+/* A store has made one range of whole chunks and of what's equal next to them. */
+static void file_check_merged(struct file *f, struct op *op)
+{
+	pgoff_t start = round_up(op->start, CHUNK_PAGES), end = op->end;
+	pgoff_t first, last;
+	void *entry;
+
+	if (end != f->nr_pages)
+		end = round_down(end, CHUNK_PAGES);
+	if (!CHECK(start < end))
+		return;
+
+	entry = file_entry(f, start, &first, &last);
+	CHECK(!entry_is_chunk(entry));
+	CHECK(first <= start && last >= end - 1);
+	CHECK(!first || !file_has_uniform(f, first - 1, op->private));
+	CHECK(!file_has_uniform(f, last + 1, op->private));
+}
+
 void file_commit(struct file *f, struct gmem_attributes_store *store)
 {
 	struct op *op = &f->ops[(f->nr_ops - 1) % ARRAY_SIZE(f->ops)];
 	unsigned long nr = nr_allocs;
+	bool stores = store->range;
 
 	write_lock();
 	gmem_attributes_commit(store);
@@ -89,6 +140,9 @@ void file_commit(struct file *f, struct gmem_attributes_store *store)
 		bitmap_set(f->private, op->start, op->end - op->start);
 	else
 		bitmap_clear(f->private, op->start, op->end - op->start);
+
+	if (stores)
+		file_check_merged(f, op);
 }
 
 void file_set(struct file *f, pgoff_t start, pgoff_t end, bool private)
@@ -110,6 +164,28 @@ void file_fragment(struct file *f)
 	}
 }
 
+void file_fragment_chunks(struct file *f)
+{
+	pgoff_t i;
+
+	for (i = 0; i < f->nr_pages; i += CHUNK_PAGES)
+		file_set(f, i, min(i + CHUNK_PAGES, f->nr_pages),
+			 !(i & CHUNK_PAGES));
+}
+
+unsigned long file_nr_entries(struct file *f)
+{
+	MA_STATE(mas, &f->ga.mt, 0, 0);
+	unsigned long nr = 0;
+	void *entry;
+
+	rcu_read_lock();
+	mas_for_each(&mas, entry, ULONG_MAX)
+		nr++;
+	rcu_read_unlock();
+	return nr;
+}
+
 pgoff_t file_next(struct file *f, pgoff_t start, pgoff_t end, bool private)
 {
 	return private ? find_next_bit(f->private, end, start) :
@@ -126,47 +202,70 @@ bool file_check_index(struct file *f, pgoff_t index)
 bool file_check_range(struct file *f, pgoff_t start, pgoff_t end, bool private)
 {
 	pgoff_t next = file_next(f, start, end, !private);
-	bool uniform = next == end;
+	bool uniform = next == end, ok = true, found;
 	pgoff_t s, e;
 
 	if (!CHECK(gmem_attributes_is_uniform(&f->ga, start, end, private) ==
 		   uniform))
 		return false;
 
+	s = start;
+	e = end;
+	write_lock();
+	found = gmem_attributes_next_change(&f->ga, &s, &e, private);
+	write_unlock();
+	if (!CHECK(found != uniform) ||
+	    !CHECK(s == (uniform ? start : next)) ||
+	    !CHECK(e == (uniform ? end : file_next(f, s, end, private))))
+		return false;
+
+	write_lock();
 	gmem_attributes_for_each_change(&f->ga, start, end, private, s, e) {
-		if (!CHECK(s == next) ||
-		    !CHECK(e == file_next(f, s, end, private)))
-			return false;
+		ok = CHECK(s == next) && CHECK(e == file_next(f, s, end, private));
+		if (!ok)
+			break;
 		next = file_next(f, e, end, !private);
 	}
-	return CHECK(next == end);
+	write_unlock();
+	return ok && CHECK(next == end);
 }
 
-/* The tree has one entry for each run of equal bits, and nothing else. */
+/* The rules for entries, see gmem_attributes.c. */
 bool file_check_entries(struct file *f)
 {
 	MA_STATE(mas, &f->ga.mt, 0, 0);
-	pgoff_t index = 0, next;
-	bool private, ok = true;
-	void *entry;
+	void *entry, *prev[2] = {};
+	pgoff_t index = 0;
+	bool ok = true;
 
 	mt_validate(&f->ga.mt);
 
 	rcu_read_lock();
 	mas_for_each(&mas, entry, ULONG_MAX) {
-		if (!CHECK(index < f->nr_pages)) {
-			ok = false;
-			break;
-		}
-
-		private = test_bit(index, f->private);
-		next = file_next(f, index, f->nr_pages, !private);
-		ok = CHECK(entry == xa_mk_value(private)) &&
-		     CHECK(mas.index == index) &&
-		     CHECK(mas.last == next - 1);
+		ok = CHECK(mas.index == index) &&
+		     CHECK(mas.last < f->nr_pages) &&
+		     CHECK(IS_ALIGNED(index, CHUNK_PAGES));
 		if (!ok)
 			break;
-		index = next;
+
+		/* That all objects are different is for file_close() to tell. */
+		index = mas.last + 1;
+		ok = CHECK(IS_ALIGNED(index, CHUNK_PAGES) ||
+			   index == f->nr_pages) &&
+		     CHECK(entry != prev[0] && entry != prev[1]);
+		if (!ok)
+			break;
+		prev[1] = prev[0];
+		prev[0] = entry;
+
+		if (entry_is_chunk(entry))
+			ok = CHECK(index - mas.index <= CHUNK_PAGES);
+		else
+			ok = CHECK(file_next(f, mas.index, index,
+					     !test_bit(mas.index, f->private)) ==
+				   index);
+		if (!ok)
+			break;
 	}
 	rcu_read_unlock();
 

@@ -35,8 +35,19 @@ int file_prepare(struct file *f, struct gmem_attributes_store *store,
 void file_commit(struct file *f, struct gmem_attributes_store *store);
 void file_set(struct file *f, pgoff_t start, pgoff_t end, bool private);
 
-/* Every other page private, the rest shared. */
+/* What an entry can be, told by the size of its object. */
+#define CHUNK_PAGES	512UL
+#define UNIFORM_BYTES	64
+#define MAX_CHUNK_BYTES	96
+
+/* Page by page, every other one private, the rest shared. */
 void file_fragment(struct file *f);
+
+/* The same by ranges of whole chunks. */
+void file_fragment_chunks(struct file *f);
+
+/* The number of entries of the tree. */
+unsigned long file_nr_entries(struct file *f);
 
 /* What the bitmap says: the first index in [start, end) in that state, or end. */
 pgoff_t file_next(struct file *f, pgoff_t start, pgoff_t end, bool private);
@@ -74,6 +85,7 @@ struct test {
 extern const struct test edge_tests[];
 extern const struct test exhaustive_tests[];
 extern const struct test failure_tests[];
+extern const struct test memory_tests[];
 extern const struct test random_tests[];
 extern const struct test reader_tests[];
 

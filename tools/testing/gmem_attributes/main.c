@@ -52,6 +52,7 @@ static const struct test *const groups[] = {
 	edge_tests,
 	exhaustive_tests,
 	failure_tests,
+	memory_tests,
 	random_tests,
 	reader_tests,
 	final_tests,
@@ -60,6 +61,7 @@ static const struct test *const groups[] = {
 static bool run(const struct test *test)
 {
 	long nodes = nodes_allocated();
+	long objects = objects_allocated();
 
 	test_failed = false;
 	nr_warnings = 0;
@@ -72,6 +74,7 @@ static bool run(const struct test *test)
 	CHECK(!nr_warnings);
 	CHECK(!nr_lock_violations);
 	CHECK(nodes_allocated() == nodes);
+	CHECK(objects_allocated() == objects);
 
 	return !test_failed;
 }

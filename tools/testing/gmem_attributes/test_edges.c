@@ -4,6 +4,17 @@
 
 static struct file f;
 
+static bool next_change(struct gmem_attributes *ga, pgoff_t *s, pgoff_t *e,
+			bool private)
+{
+	bool was_locked = write_locked, found;
+
+	write_locked = true;
+	found = gmem_attributes_next_change(ga, s, e, private);
+	write_locked = was_locked;
+	return found;
+}
+
 static void one_page_file(void)
 {
 	bool private;
@@ -68,10 +79,12 @@ static void whole_file(void)
 	file_close(&f);
 }
 
-/* As large as a file can be, and a page past what 32 bits can count in bytes. */
+/* As large as a file can be, and a page past what 32 bits can count. */
 static void huge_file(void)
 {
-	const pgoff_t sizes[] = { (1UL << 20) + 1, LONG_MAX >> PAGE_SHIFT };
+	const pgoff_t sizes[] = {
+		(1UL << 20) + 1, (1UL << 32) + 1, 1UL << 36, LONG_MAX >> PAGE_SHIFT
+	};
 	struct gmem_attributes_store store;
 	struct gmem_attributes *ga = &f.ga;
 	pgoff_t nr_pages, s, e;
@@ -96,7 +109,7 @@ static void huge_file(void)
 
 		s = 0;
 		e = nr_pages;
-		CHECK(gmem_attributes_next_change(ga, &s, &e, true));
+		CHECK(next_change(ga, &s, &e, true));
 		CHECK(s == nr_pages - 1 && e == nr_pages);
 
 		write_locked = true;
@@ -105,47 +118,153 @@ static void huge_file(void)
 	}
 }
 
+/* Set a range of chunks. */
+static void set_chunks(pgoff_t start, pgoff_t end, bool private)
+{
+	file_set(&f, start * CHUNK_PAGES, end * CHUNK_PAGES, private);
+	file_check(&f);
+}
+
 static void merge_left(void)
 {
-	file_open(&f, 16, false);
-	file_set(&f, 2, 5, true);
-	file_set(&f, 5, 9, true);
-	file_check_all(&f);
-	file_set(&f, 12, 13, true);
-	file_check_all(&f);
+	file_open(&f, 16 * CHUNK_PAGES, false);
+	set_chunks(2, 5, true);
+	set_chunks(5, 9, true);
+	CHECK(file_nr_entries(&f) == 3);
+	set_chunks(12, 13, true);
+	CHECK(file_nr_entries(&f) == 5);
 	file_close(&f);
 }
 
 static void merge_right(void)
 {
-	file_open(&f, 16, false);
-	file_set(&f, 5, 9, true);
-	file_set(&f, 2, 5, true);
-	file_check_all(&f);
+	file_open(&f, 16 * CHUNK_PAGES, false);
+	set_chunks(5, 9, true);
+	set_chunks(2, 5, true);
+	CHECK(file_nr_entries(&f) == 3);
 	file_close(&f);
 }
 
 static void merge_both(void)
 {
-	file_open(&f, 16, false);
-	file_set(&f, 2, 5, true);
-	file_set(&f, 9, 12, true);
-	file_set(&f, 5, 9, true);
-	file_check_all(&f);
+	file_open(&f, 16 * CHUNK_PAGES - 5, false);
+	set_chunks(2, 5, true);
+	set_chunks(9, 12, true);
+	set_chunks(5, 9, true);
+	CHECK(file_nr_entries(&f) == 3);
 
 	/* And with what reaches to both ends of the file. */
-	file_set(&f, 2, 12, false);
-	file_check_all(&f);
+	set_chunks(2, 12, false);
+	CHECK(file_nr_entries(&f) == 1);
 	file_close(&f);
 }
 
 static void merge_overlapping(void)
 {
-	file_open(&f, 16, false);
-	file_set(&f, 2, 6, true);
-	file_set(&f, 9, 12, true);
-	file_set(&f, 4, 10, true);
-	file_check_all(&f);
+	file_open(&f, 16 * CHUNK_PAGES, false);
+	set_chunks(2, 6, true);
+	set_chunks(9, 12, true);
+	set_chunks(4, 10, true);
+	CHECK(file_nr_entries(&f) == 3);
+	file_close(&f);
+}
+
+/* A chunk with bits is not a neighbor to merge with, whatever its bits are. */
+static void merge_not_with_chunk(void)
+{
+	file_open(&f, 4 * CHUNK_PAGES, false);
+	file_set(&f, CHUNK_PAGES + 1, CHUNK_PAGES + 2, true);
+	file_set(&f, CHUNK_PAGES + 1, CHUNK_PAGES + 2, false);
+	CHECK(file_nr_entries(&f) == 3);
+	set_chunks(0, 1, true);
+	set_chunks(2, 3, true);
+	set_chunks(2, 3, false);
+	set_chunks(0, 1, false);
+	CHECK(file_nr_entries(&f) == 3);
+
+	/* It becomes a part of what covers it. */
+	set_chunks(1, 2, true);
+	CHECK(file_nr_entries(&f) == 3);
+	set_chunks(1, 2, false);
+	CHECK(file_nr_entries(&f) == 1);
+	file_close(&f);
+}
+
+/* One of a range, at its beginning, in the middle, at its end, or all of it. */
+static void split_out_chunk(void)
+{
+	pgoff_t chunk;
+
+	for (chunk = 0; chunk < 4; chunk++) {
+		file_open(&f, 4 * CHUNK_PAGES - 100, false);
+		file_set(&f, chunk * CHUNK_PAGES + 5, chunk * CHUNK_PAGES + 6, true);
+		file_check(&f);
+		CHECK(file_nr_entries(&f) == (chunk % 3 ? 3 : 2));
+		file_close(&f);
+
+		file_open(&f, 4 * CHUNK_PAGES - 100, false);
+		file_set(&f, chunk * CHUNK_PAGES,
+			 min((chunk + 1) * CHUNK_PAGES, f.nr_pages), true);
+		file_set(&f, chunk * CHUNK_PAGES + 5, chunk * CHUNK_PAGES + 6, false);
+		file_check(&f);
+		CHECK(file_nr_entries(&f) == (chunk % 3 ? 3 : 2));
+		file_close(&f);
+	}
+}
+
+/* Every bit by itself, and from and to everywhere. */
+static void every_bit(void)
+{
+	const pgoff_t base = CHUNK_PAGES;
+	pgoff_t i;
+
+	file_open(&f, 3 * CHUNK_PAGES, false);
+	for (i = 0; i < CHUNK_PAGES; i++) {
+		file_set(&f, base + i, base + i + 1, true);
+		file_check_range(&f, 0, f.nr_pages, false);
+		file_set(&f, base + i, base + i + 1, false);
+		file_check_range(&f, 0, f.nr_pages, false);
+		if (!i)
+			continue;
+		file_set(&f, base + i, 2 * base, true);
+		file_check_range(&f, 0, f.nr_pages, true);
+		file_set(&f, base, base + i, true);
+		file_check_range(&f, 0, f.nr_pages, false);
+		file_set(&f, base, base + i, false);
+		file_check_range(&f, 0, f.nr_pages, false);
+		file_set(&f, base + i, 2 * base, false);
+		file_check_range(&f, 0, f.nr_pages, true);
+	}
+	file_check(&f);
+	file_close(&f);
+}
+
+/* Runs go on across chunks, ranges, and equal entries side by side. */
+static void runs_are_joined(void)
+{
+	pgoff_t s, e;
+
+	file_open(&f, 8 * CHUNK_PAGES, false);
+	set_chunks(2, 4, true);
+	file_set(&f, 2 * CHUNK_PAGES - 5, 2 * CHUNK_PAGES, true);
+	file_set(&f, 4 * CHUNK_PAGES, 4 * CHUNK_PAGES + 3, true);
+
+	/* The chunks next to each other, and all of their bits equal. */
+	file_set(&f, 5 * CHUNK_PAGES, 5 * CHUNK_PAGES + 1, true);
+	file_set(&f, 6 * CHUNK_PAGES, 6 * CHUNK_PAGES + 1, true);
+	file_set(&f, 5 * CHUNK_PAGES, 5 * CHUNK_PAGES + 1, false);
+	file_set(&f, 6 * CHUNK_PAGES, 6 * CHUNK_PAGES + 1, false);
+	file_check(&f);
+
+	s = 0;
+	e = f.nr_pages;
+	CHECK(next_change(&f.ga, &s, &e, false));
+	CHECK(s == 2 * CHUNK_PAGES - 5 && e == 4 * CHUNK_PAGES + 3);
+	s = e;
+	e = f.nr_pages;
+	CHECK(gmem_attributes_is_uniform(&f.ga, s, e, false));
+	CHECK(next_change(&f.ga, &s, &e, true));
+	CHECK(s == 4 * CHUNK_PAGES + 3 && e == f.nr_pages);
 	file_close(&f);
 }
 
@@ -153,40 +272,61 @@ static void already_there(void)
 {
 	unsigned long nr;
 
-	file_open(&f, 16, false);
-	file_set(&f, 4, 8, true);
+	file_open(&f, 16 * CHUNK_PAGES, false);
+	set_chunks(4, 8, true);
+	file_set(&f, 9 * CHUNK_PAGES + 1, 9 * CHUNK_PAGES + 4, true);
 
-	/* All of a run, parts of it, and parts of it with its end. */
+	/* All of a run, parts of it, parts of it with its end, and of a chunk. */
 	nr = nr_allocs;
-	file_set(&f, 4, 8, true);
-	file_set(&f, 5, 7, true);
-	file_set(&f, 4, 6, true);
-	file_set(&f, 6, 8, true);
-	file_set(&f, 0, 4, false);
-	file_set(&f, 8, 16, false);
-	file_set(&f, 15, 16, false);
+	set_chunks(4, 8, true);
+	set_chunks(5, 7, true);
+	set_chunks(4, 6, true);
+	set_chunks(6, 8, true);
+	set_chunks(0, 4, false);
+	set_chunks(8, 9, false);
+	set_chunks(15, 16, false);
+	file_set(&f, 3, 3 * CHUNK_PAGES + 7, false);
+	file_set(&f, 4 * CHUNK_PAGES + 9, 8 * CHUNK_PAGES, true);
+	file_set(&f, 9 * CHUNK_PAGES + 1, 9 * CHUNK_PAGES + 4, true);
+	file_set(&f, 8 * CHUNK_PAGES + 2, 9 * CHUNK_PAGES + 1, false);
 	CHECK(nr_allocs == nr);
-	file_check_all(&f);
+	file_check(&f);
 	file_close(&f);
 }
 
 static void nothing_until_commit(void)
 {
+	const struct op changes[] = {
+		{ 10, 50, true }, { 0, 64, false }, { 100, 900, true },
+		{ 512, 1536, true }, { 0, 5000, false }, { 700, 4000, true },
+		{ 4608, 5000, true }, { 1023, 1025, true }, { 0, 4096, true },
+	};
 	struct gmem_attributes_store store;
+	int i;
 
-	file_open(&f, 64, false);
-	file_fragment(&f);
+	for (i = 0; i < ARRAY_SIZE(changes); i++) {
+		file_open(&f, 5000, false);
+		file_set(&f, 2048, 3072, true);
+		file_set(&f, 2049, 2050, false);
 
-	CHECK(!file_prepare(&f, &store, 10, 50, true, GFP_KERNEL));
-	file_check_all(&f);
-	file_commit(&f, &store);
-	file_check_all(&f);
+		CHECK(!file_prepare(&f, &store, changes[i].start, changes[i].end,
+				    changes[i].private, GFP_KERNEL));
+		file_check(&f);
+		gmem_attributes_abandon(&store);
+		file_check(&f);
+		gmem_attributes_abandon(&store);
 
-	CHECK(!file_prepare(&f, &store, 0, 64, false, GFP_KERNEL));
-	file_check_all(&f);
-	gmem_attributes_abandon(&store);
-	file_check_all(&f);
-	file_close(&f);
+		/* What has been split stays so, and can be used. */
+		CHECK(!file_prepare(&f, &store, changes[i].start, changes[i].end,
+				    changes[i].private, GFP_KERNEL));
+		file_check(&f);
+		file_commit(&f, &store);
+		file_check(&f);
+		CHECK(gmem_attributes_is_uniform(&f.ga, changes[i].start,
+						 changes[i].end,
+						 changes[i].private));
+		file_close(&f);
+	}
 }
 
 /* Change the tree in the body of a walk, which keeps nothing between steps. */
@@ -195,16 +335,27 @@ static void walk_and_store(void)
 	unsigned int nr = 0;
 	pgoff_t s, e;
 
-	file_open(&f, 200, false);
+	file_open(&f, 3 * CHUNK_PAGES, false);
 	file_fragment(&f);
-	gmem_attributes_for_each_change(&f.ga, 11, 181, true, s, e) {
-		CHECK(e - s == 1);
+	write_locked = true;
+	gmem_attributes_for_each_change(&f.ga, 11, 1181, true, s, e) {
+		write_locked = false;
+		CHECK(e - s == (s < 1024 ? 1 : 1181 - 1024));
 		file_set(&f, s, e, true);
-		file_check(&f);
-		nr++;
+		file_check_range(&f, 0, f.nr_pages, true);
+
+		/* With nothing left of what the walk has seen. */
+		if (nr++ == 200) {
+			file_set(&f, 512, 1024, true);
+			file_set(&f, 1024, 1536, false);
+			rcu_barrier();
+		}
+		write_locked = true;
 	}
-	CHECK(nr == 85);
-	CHECK(gmem_attributes_is_uniform(&f.ga, 10, 181, true));
+	write_locked = false;
+	CHECK(nr == 252);
+	CHECK(gmem_attributes_is_uniform(&f.ga, 10, 1181, true));
+	file_check(&f);
 	file_close(&f);
 }
 
@@ -216,6 +367,7 @@ static void walk_evaluates_once(void)
 	file_open(&f, 16, false);
 	file_set(&f, 4, 6, true);
 	file_set(&f, 8, 10, true);
+	write_locked = true;
 	gmem_attributes_for_each_change(&f.ga, start++, end, false, s, e) {
 		CHECK(nr ? s == 8 && e == 10 : s == 4 && e == 6);
 		nr++;
@@ -223,6 +375,7 @@ static void walk_evaluates_once(void)
 		s = 0;
 		e = 0;
 	}
+	write_locked = false;
 	CHECK(nr == 2);
 	CHECK(start == 3);
 	file_close(&f);
@@ -233,9 +386,9 @@ static void out_parameters_left_alone(void)
 	pgoff_t s = 3, e = 9;
 
 	file_open(&f, 16, false);
-	CHECK(!gmem_attributes_next_change(&f.ga, &s, &e, false));
+	CHECK(!next_change(&f.ga, &s, &e, false));
 	CHECK(s == 3 && e == 9);
-	CHECK(gmem_attributes_next_change(&f.ga, &s, &e, true));
+	CHECK(next_change(&f.ga, &s, &e, true));
 	CHECK(s == 3 && e == 9);
 	file_close(&f);
 }
@@ -249,7 +402,7 @@ static void shared_past_the_end(void)
 	CHECK(!gmem_attributes_is_private(&f.ga, ULONG_MAX));
 	CHECK(gmem_attributes_is_uniform(&f.ga, 16, ULONG_MAX, false));
 	CHECK(!gmem_attributes_is_uniform(&f.ga, 15, 17, true));
-	CHECK(gmem_attributes_next_change(&f.ga, &s, &e, true));
+	CHECK(next_change(&f.ga, &s, &e, true));
 	CHECK(s == 16 && e == ULONG_MAX);
 	file_close(&f);
 }
@@ -264,7 +417,7 @@ static void shared_after_destroy(void)
 	gmem_attributes_destroy(&ga);
 	CHECK(!gmem_attributes_is_private(&ga, 0));
 	CHECK(gmem_attributes_is_uniform(&ga, 0, 16, false));
-	CHECK(gmem_attributes_next_change(&ga, &s, &e, true));
+	CHECK(next_change(&ga, &s, &e, true));
 	CHECK(s == 0 && e == 16);
 
 	/* Destroy it again, and use it again: both have to work. */
@@ -309,6 +462,7 @@ static void writers_need_the_lock(void)
 {
 	struct gmem_attributes_store store;
 	struct gmem_attributes ga;
+	pgoff_t s, e;
 
 	CHECK(!attributes_create(&ga, 16, false));
 	gmem_attributes_is_private(&ga, 0);
@@ -324,8 +478,11 @@ static void writers_need_the_lock(void)
 	CHECK(nr_lock_violations == 1);
 	gmem_attributes_commit(&store);
 	CHECK(nr_lock_violations == 2);
-	gmem_attributes_destroy(&ga);
+	gmem_attributes_for_each_change(&ga, 0, 16, true, s, e)
+		break;
 	CHECK(nr_lock_violations == 3);
+	gmem_attributes_destroy(&ga);
+	CHECK(nr_lock_violations == 4);
 	nr_lock_violations = 0;
 }
 
@@ -339,6 +496,10 @@ const struct test edge_tests[] = {
 	{ "merge_right", merge_right },
 	{ "merge_both", merge_both },
 	{ "merge_overlapping", merge_overlapping },
+	{ "merge_not_with_chunk", merge_not_with_chunk },
+	{ "split_out_chunk", split_out_chunk },
+	{ "every_bit", every_bit },
+	{ "runs_are_joined", runs_are_joined },
 	{ "already_there", already_there },
 	{ "nothing_until_commit", nothing_until_commit },
 	{ "walk_and_store", walk_and_store },

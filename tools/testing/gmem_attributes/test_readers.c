@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Look up pages without the lock while a writer stores.  The bitmap is the
- * writer's own; what readers can rely on is
- *
- *  - that pages change in pairs, 2n with 2n + 1, so that no lookup may see a
- *    boundary within a pair; and
- *
- *  - that some pages never change, whatever happens to those next to them: in
- *    every block of 16, the first pair is private and the fifth is shared.
+ * writer's own; what readers can rely on is that some pages never change, whatever
+ * happens to those next to them: of every four chunks, the first is private and
+ * the third is shared, and of every 16 pages of the first chunks of the file, the
+ * first two are private and the ninth and tenth are shared.
  */
 #include <pthread.h>
 #include <time.h>
 
 #include "file.h"
 
-#define NR_PAGES	4096UL
+#define NR_CHUNKS	64UL
+#define NR_PAGES	(NR_CHUNKS * CHUNK_PAGES)
+#define NR_MIXED	(2 * CHUNK_PAGES)
 #define NR_READERS	2
 #define RUN_MS		1500
 
@@ -26,27 +25,26 @@ static unsigned long nr_lookups[NR_READERS];
 /* In a thread, CHECK() would race with the writer's. */
 static bool reader_failed[NR_READERS];
 
-static bool read_pair(unsigned long *state)
+/* Of a fixed page, the state. */
+static bool is_fixed(pgoff_t index, bool private)
 {
-	pgoff_t start = random_below(state, NR_PAGES / 2) * 2;
-	pgoff_t s = start, e = start + 2;
+	if (index < NR_MIXED)
+		return index % 16 / 2 == (private ? 0 : 4);
 
-	if (!gmem_attributes_next_change(&f.ga, &s, &e, random_below(state, 2)))
-		return true;
-
-	return s == start && e == start + 2;
+	return index / CHUNK_PAGES % 4 == (private ? 0 : 2);
 }
 
 static bool read_fixed(unsigned long *state)
 {
-	pgoff_t start = random_below(state, NR_PAGES / 16) * 16;
+	pgoff_t index = random_below(state, NR_PAGES);
+	bool private;
 
-	if (gmem_attributes_is_private(&f.ga, start + 8) ||
-	    gmem_attributes_is_private(&f.ga, start + 9))
-		return false;
+	if (is_fixed(index, false))
+		return !gmem_attributes_is_private(&f.ga, index) &&
+		       gmem_attributes_is_uniform(&f.ga, index, index + 1, false);
 
-	if (gmem_attributes_is_private(&f.ga, start) &&
-	    gmem_attributes_is_uniform(&f.ga, start, start + 2, true))
+	private = gmem_attributes_is_private(&f.ga, index);
+	if (private || !is_fixed(index, true))
 		return true;
 
 	/* It may be destroyed; pairs with the barrier before that. */
@@ -54,30 +52,34 @@ static bool read_fixed(unsigned long *state)
 	return uatomic_read(&closing);
 }
 
-/* The sub-ranges may be from different times, but they are in order. */
-static bool read_walk(unsigned long *state)
+/* A uniform range has no page that is fixed in the other state. */
+static bool read_range(unsigned long *state)
 {
-	pgoff_t start = random_below(state, NR_PAGES / 2) * 2;
-	pgoff_t end = min(start + 64, NR_PAGES);
-	pgoff_t s, e, prev = start;
+	bool private = random_below(state, 2);
+	pgoff_t start = random_below(state, NR_PAGES), end, i;
 
-	gmem_attributes_for_each_change(&f.ga, start, end,
-					random_below(state, 2), s, e) {
-		if (s < prev || s >= e || e > end || (s & 1) || (e & 1))
-			return false;
-		prev = e;
+	end = min(start + 1 + random_below(state, 3 * CHUNK_PAGES), NR_PAGES);
+	if (!gmem_attributes_is_uniform(&f.ga, start, end, private))
+		return true;
+
+	for (i = start; i < end; i++) {
+		if (is_fixed(i, !private)) {
+			cmm_smp_mb();
+			return !private && uatomic_read(&closing);
+		}
 	}
 	return true;
 }
 
 static void *reader(void *arg)
 {
-	unsigned long id = (unsigned long)arg, state = random_seed + id;
+	unsigned long id = (unsigned long)arg, state = random_seed + id, i;
 
 	rcu_register_thread();
 	while (!uatomic_read(&stop)) {
-		if (!read_pair(&state) || !read_fixed(&state) ||
-		    !read_walk(&state)) {
+		for (i = 0; i < 16 && read_fixed(&state); i++)
+			;
+		if (i < 16 || !read_range(&state)) {
 			reader_failed[id] = true;
 			break;
 		}
@@ -88,23 +90,32 @@ static void *reader(void *arg)
 	return NULL;
 }
 
+/* From after one page that's fixed in the other state to before the next. */
 static void write_some(unsigned long *state)
 {
-	pgoff_t start, end;
-	bool private;
+	bool private = random_below(state, 2);
+	pgoff_t start, end, low, high;
 
-	/* From after one fixed pair to before the next that is different. */
-	start = random_below(state, NR_PAGES / 16) * 16;
-	private = random_below(state, 2);
-	if (private)
-		start -= start ? 6 : 0;
-	else
-		start += 2;
-	end = start + 2 * (1 + random_below(state, 7));
-	if (start && random_below(state, 2))
-		start += 2 * random_below(state, (end - start) / 2);
-	if (private && !start)
-		end = min(end, 8UL);
+	start = random_below(state, NR_PAGES);
+	if (random_below(state, 4) == 0)
+		start = random_below(state, NR_MIXED);
+	if (is_fixed(start, !private))
+		return;
+
+	for (low = start; low && !is_fixed(low - 1, !private); low--)
+		;
+	for (high = start + 1; high < NR_PAGES && !is_fixed(high, !private); high++)
+		;
+
+	end = start + 1 + random_below(state, high - start);
+	start = low + random_below(state, start - low + 1);
+
+	if (random_below(state, 2)) {
+		low = round_down(start, CHUNK_PAGES) < low ? low :
+		      round_down(start, CHUNK_PAGES);
+		start = low;
+		end = min(round_up(end, CHUNK_PAGES), high);
+	}
 
 	file_set(&f, start, end, private);
 }
@@ -124,8 +135,10 @@ static void readers(void)
 	int r;
 
 	file_open(&f, NR_PAGES, false);
-	for (i = 0; i < NR_PAGES; i += 16)
-		file_set(&f, i, i + 2, true);
+	for (i = 0; i < NR_PAGES; i++) {
+		if (is_fixed(i, true))
+			file_set(&f, i, i + 1, true);
+	}
 
 	for (i = 0; i < NR_READERS; i++) {
 		r = pthread_create(&threads[i], NULL, reader, (void *)i);

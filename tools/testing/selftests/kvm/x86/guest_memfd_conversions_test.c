@@ -146,6 +146,7 @@ TEST_F(gmem, no_op)
 TEST_F(gmem, mixed)
 {
 	const int nr_private = __builtin_popcountll(MIXED);
+	u64 mappings;
 	int i;
 
 	set_state(self->fd, 0);
@@ -153,26 +154,33 @@ TEST_F(gmem, mixed)
 
 	set_state(self->fd, MIXED);
 	guest_faults(self->vcpu, 0, NR_PAGES);
+	mappings = guest_mappings(self->vcpu);
 	to_private(self->fd, 0, NR_PAGES);
+	ASSERT_EQ(mappings - (NR_PAGES - nr_private), guest_mappings(self->vcpu));
 	for (i = 0; i < NR_PAGES; i++)
-		ASSERT_EQ(!(MIXED & BIT_ULL(i)), guest_faults(self->vcpu, i, 1))
-			TH_LOG("page %d", i);
+		if (MIXED & BIT_ULL(i))
+			ASSERT_EQ(0, guest_faults(self->vcpu, i, 1))
+				TH_LOG("page %d", i);
 	check_state(self->mem, ALL_PAGES);
 
 	set_state(self->fd, MIXED);
 	guest_faults(self->vcpu, 0, NR_PAGES);
+	mappings = guest_mappings(self->vcpu);
 	to_shared(self->fd, 0, NR_PAGES);
+	ASSERT_EQ(mappings - nr_private, guest_mappings(self->vcpu));
 	for (i = 0; i < NR_PAGES; i++)
-		ASSERT_EQ(!!(MIXED & BIT_ULL(i)), guest_faults(self->vcpu, i, 1))
-			TH_LOG("page %d", i);
+		if (!(MIXED & BIT_ULL(i)))
+			ASSERT_EQ(0, guest_faults(self->vcpu, i, 1))
+				TH_LOG("page %d", i);
 
 	/* Same for the host, which has never mapped the private ones. */
 	set_state(self->fd, MIXED);
 	to_shared(self->fd, 0, NR_PAGES);
 	host_faults(self->mem, 0, NR_PAGES);
+	ASSERT_EQ(NR_PAGES, host_mappings(self->mem));
 	set_state(self->fd, MIXED);
 	to_shared(self->fd, 0, NR_PAGES);
-	ASSERT_EQ(nr_private, host_faults(self->mem, 0, NR_PAGES));
+	ASSERT_EQ(NR_PAGES - nr_private, host_mappings(self->mem));
 
 	guest_check(self->vcpu, 0, NR_PAGES, 1);
 	host_check(self->mem, 0, NR_PAGES, 1);

@@ -218,11 +218,14 @@ static void write_in_place(struct memory *m, int populate_fd)
 
 		if (page_place(page) != IN_PRIVATE)
 			to_shared(gmem->fd, page, 1);
-		if (page_place(page) == IN_SHARED)
-			unmap_page(m, page);
 		if (page_place(page) == IN_MAPPED)
 			host_read(gmem->mem, page);
 	}
+
+	/* A fault maps shared neighbors, too. */
+	for (page = 0; page < NR_PAGES; page++)
+		if (page_place(page) == IN_SHARED)
+			unmap_page(m, page);
 }
 
 /* There's a second backing for what is shared, which is nothing special. */

@@ -131,8 +131,14 @@ u64 host_read(u8 *mem, int page);
 void host_fill(u8 *mem, int first, int nr, int generation);
 void host_check(u8 *mem, int first, int nr, int generation);
 
-/* How many pages the host has to fault in to read all of them. */
+/*
+ * How many faults it takes the host to read the pages.  A fault maps neighbors that
+ * are there and shared as well.
+ */
 long host_faults(u8 *mem, int first, int nr);
+
+/* How many of all pages the host has mapped. */
+int host_mappings(u8 *mem);
 
 /* Same for the guest, at any GVA and for the pages at GMEM_GPA. */
 u64 guest_read(struct kvm_vcpu *vcpu, gva_t gva);
@@ -141,6 +147,9 @@ void __guest_check(struct kvm_vcpu *vcpu, gva_t gva, int first, int nr, int gene
 void guest_fill(struct kvm_vcpu *vcpu, int first, int nr, int generation);
 void guest_check(struct kvm_vcpu *vcpu, int first, int nr, int generation);
 u64 guest_faults(struct kvm_vcpu *vcpu, int first, int nr);
+
+/* How many pages the guest has mapped, wherever they are. */
+u64 guest_mappings(struct kvm_vcpu *vcpu);
 
 /*
  * Have the guest read what may not be there to be read.  Returns the errno; if it

@@ -438,6 +438,24 @@ long host_faults(u8 *mem, int first, int nr)
 	return after.ru_minflt - before.ru_minflt;
 }
 
+int host_mappings(u8 *mem)
+{
+	u64 entries[NR_PAGES];
+	int fd, i, nr = 0;
+
+	fd = open("/proc/self/pagemap", O_RDONLY);
+	TEST_ASSERT(fd >= 0, "Failed to open /proc/self/pagemap");
+	TEST_ASSERT_EQ(pread(fd, entries, sizeof(entries), (u64)mem / PAGE_SIZE * sizeof(u64)),
+		       sizeof(entries));
+	kvm_close(fd);
+
+	/* Bit 63 says that the page is present. */
+	for (i = 0; i < NR_PAGES; i++)
+		nr += !!(entries[i] & BIT_ULL(63));
+
+	return nr;
+}
+
 u64 guest_faults(struct kvm_vcpu *vcpu, int first, int nr)
 {
 	u64 before;
@@ -451,6 +469,15 @@ u64 guest_faults(struct kvm_vcpu *vcpu, int first, int nr)
 	run_guest(vcpu);
 
 	return vcpu_get_stat(vcpu, pf_fixed) - before;
+}
+
+u64 guest_mappings(struct kvm_vcpu *vcpu)
+{
+	/* As above. */
+	guest_set(vcpu, GUEST_TOUCH, GMEM_GPA, 0, 0, 0);
+	run_guest(vcpu);
+
+	return vm_get_stat(vcpu->vm, pages_4k);
 }
 
 static void *vcpu_worker(void *vcpu)
