@@ -11,8 +11,8 @@
  * translated block each; lab/profile-symbols makes functions of them. One virtual CPU. A block that is left early, by an exception, counts as a
  * whole: an error of a few per cent at the most.
  *
- * INTERFACE is the version of the plugins' interface: 1 up to QEMU 8.1 (which this has been seen to work with), 2 up to 9.0, 3 later. Prototypes
- * are declared here since Debian has no package with the header.
+ * INTERFACE is the version of the plugins' interface: 1 up to QEMU 8.1, 2 up to 9.0, 3 up to 10, 7 later (seen to work: 1 and 7). Prototypes are
+ * declared here since Debian has no package with the header.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -24,7 +24,11 @@ struct qemu_plugin_tb;
 struct qemu_plugin_insn;
 typedef void (*udata_cb)(unsigned int vcpu, void *udata);
 
+#if INTERFACE < 7
 void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id, void (*cb)(qemu_plugin_id_t id, struct qemu_plugin_tb *tb));
+#else
+void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id, void (*cb)(struct qemu_plugin_tb *tb, void *udata), void *udata);
+#endif
 void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *tb, udata_cb cb, int flags, void *udata);
 void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn, udata_cb cb, int flags, void *udata);
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
@@ -84,12 +88,11 @@ static void stop(unsigned int vcpu, void *unused)
 	fclose(out);
 }
 
-static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
+static void translate(struct qemu_plugin_tb *tb)
 {
 	static const uint8_t marker[] = { 0x0f, 0x1f, 0x80, 0x42, 0x4d, 0x47 };
 	struct block *b = calloc(1, sizeof(*b));
 
-	(void)id;
 	if (!b)
 		abort();
 	b->size = qemu_plugin_tb_n_insns(tb);
@@ -118,6 +121,20 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 	}
 }
 
+#if INTERFACE < 7
+static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
+{
+	(void)id;
+	translate(tb);
+}
+#else
+static void translated(struct qemu_plugin_tb *tb, void *unused)
+{
+	(void)unused;
+	translate(tb);
+}
+#endif
+
 __attribute__((visibility("default"))) int qemu_plugin_install(qemu_plugin_id_t id, const void *info, int argc, char **argv)
 {
 	(void)info;
@@ -125,6 +142,10 @@ __attribute__((visibility("default"))) int qemu_plugin_install(qemu_plugin_id_t 
 		if (!strncmp(argv[i], "out=", 4))
 			path = strdup(argv[i] + 4);
 	}
+#if INTERFACE < 7
 	qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
+#else
+	qemu_plugin_register_vcpu_tb_trans_cb(id, translated, NULL);
+#endif
 	return 0;
 }

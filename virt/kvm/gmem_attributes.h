@@ -104,7 +104,8 @@ static inline bool gmem_attributes_iter(struct gmem_attributes *ga,
  * between two steps but the index to go on from: the body may sleep.
  */
 #define gmem_attributes_for_each_change(ga, start, end, private, s, e)	\
-	for (pgoff_t __next = (start);					\
-	     gmem_attributes_iter(ga, &__next, end, private, &(s), &(e));)
+	for (pgoff_t __next = (start), __end = (end);			\
+	     __next < __end &&						\
+	     gmem_attributes_iter(ga, &__next, __end, private, &(s), &(e));)
 
 #endif /* __KVM_GMEM_ATTRIBUTES_H__ */

@@ -210,10 +210,11 @@ struct bench {
 
 #define GUEST_PORT	0x80
 
-/* Each vCPU touches a word of each page once for each KVM_RUN. */
+/* Each vCPU touches a word of each page, or of one in each stride, for each KVM_RUN. */
 static struct {
 	u64 gva;
 	u64 nr;
+	u64 stride;
 } guest_ranges[MAX_VCPUS];
 
 static void guest_code(int index)
@@ -222,17 +223,24 @@ static void guest_code(int index)
 
 	for (;;) {
 		for (i = 0; i < READ_ONCE(guest_ranges[index].nr); i++)
-			WRITE_ONCE(*(u64 *)(guest_ranges[index].gva + i * PAGE_SIZE), i);
+			WRITE_ONCE(*(u64 *)(guest_ranges[index].gva +
+					   i * guest_ranges[index].stride), i);
 		/* The cheapest exit to userspace: a ucall would take longer than a fault. */
 		asm volatile("out %%al, %0" : : "N"(GUEST_PORT), "a"(0));
 	}
 }
 
-static void guest_set(struct bench *b, int vcpu, u64 offset, u64 size)
+static void guest_set_stride(struct bench *b, int vcpu, u64 offset, u64 size, u64 stride)
 {
 	guest_ranges[vcpu].gva = GMEM_GPA + offset;
-	guest_ranges[vcpu].nr = size / PAGE_SIZE;
+	guest_ranges[vcpu].nr = size / stride;
+	guest_ranges[vcpu].stride = stride;
 	sync_global_to_guest(b->vm, guest_ranges[vcpu]);
+}
+
+static void guest_set(struct bench *b, int vcpu, u64 offset, u64 size)
+{
+	guest_set_stride(b, vcpu, offset, size, PAGE_SIZE);
 }
 
 static void run_vcpu(struct kvm_vcpu *vcpu)
@@ -254,12 +262,17 @@ static void guest_touch(struct bench *b, u64 offset, u64 size)
 	guest_check_exit(b, 0);
 }
 
-static void host_touch(struct bench *b, u64 offset, u64 size)
+static void host_touch_stride(struct bench *b, u64 offset, u64 size, u64 stride)
 {
 	u64 i;
 
-	for (i = offset; i < offset + size; i += PAGE_SIZE)
+	for (i = offset; i + stride <= offset + size; i += stride)
 		WRITE_ONCE(*(u64 *)(b->mem + i), i);
+}
+
+static void host_touch(struct bench *b, u64 offset, u64 size)
+{
+	host_touch_stride(b, offset, size, PAGE_SIZE);
 }
 
 static int __convert(struct bench *b, u64 offset, u64 size, bool private, u64 flags)
@@ -556,38 +569,86 @@ static void measure_round_trip(const struct row *row)
 
 #define FAULT_SIZE	SZ_8M
 
+/* No fault has a neighbor of its own then. */
+#define FAULT_STRIDE	(SZ_64K + PAGE_SIZE)
+
+enum fault {
+	NEW,		/* of pages that are yet to be allocated, */
+	ALLOCATED,	/* to be cleared, */
+	PRESENT,	/* to be mapped again, one after the other, */
+	APART,		/* or here and there. */
+	NR_FAULTS,
+};
+
+static const char * const fault_names[] = {
+	[NEW] = "new",
+	[ALLOCATED] = "allocated",
+	[PRESENT] = "present",
+	[APART] = "apart",
+};
+
+static void set_slot(struct bench *b, u64 size)
+{
+	vm_set_user_memory_region2(b->vm, GMEM_SLOT, KVM_MEM_GUEST_MEMFD, GMEM_GPA, size,
+				   b->mem, b->fd, 0);
+}
+
+static void create_faults(struct bench *b, const struct row *row)
+{
+	create(b, row->mode, SZ_64M, row->private, 1);
+
+	if (row->arg == ALLOCATED)
+		prepare(b, SZ_8M, FAULT_SIZE, row->private, POPULATED);
+	if (row->arg < PRESENT)
+		return;
+
+	/* Have the pages used, and keep them, but nobody's mapping of them. */
+	guest_touch(b, SZ_8M, FAULT_SIZE);
+	set_slot(b, 0);
+	set_slot(b, SZ_64M);
+	guest_touch(b, 0, 0);
+	if (!row->private) {
+		host_touch(b, SZ_8M, FAULT_SIZE);
+		TEST_ASSERT(!madvise(b->mem, SZ_64M, MADV_DONTNEED), "madvise() failed");
+	}
+}
+
+static u64 fault_stride(const struct row *row)
+{
+	return row->arg == APART ? FAULT_STRIDE : PAGE_SIZE;
+}
+
 static void measure_guest_fault(const struct row *row)
 {
 	struct bench b;
 
-	create(&b, row->mode, SZ_64M, row->private, 1);
-	prepare(&b, SZ_8M, FAULT_SIZE, row->private, row->state);
-	guest_set(&b, 0, SZ_8M, FAULT_SIZE);
+	create_faults(&b, row);
+	guest_set_stride(&b, 0, SZ_8M, FAULT_SIZE, fault_stride(row));
 
 	begin();
 	run_vcpu(b.vcpus[0]);
 	end(1);
 	guest_check_exit(&b, 0);
-	print_ns(row, "", FAULT_SIZE / PAGE_SIZE);
+	print_ns(row, "", FAULT_SIZE / fault_stride(row));
 }
 
 static void measure_host_fault(const struct row *row)
 {
+	const u64 stride = fault_stride(row);
 	struct bench b;
 	u64 i;
 
-	create(&b, row->mode, SZ_64M, false, 1);
-	prepare(&b, SZ_8M, FAULT_SIZE, false, row->state);
+	create_faults(&b, row);
 
 	begin();
 	if (row->write) {
-		host_touch(&b, SZ_8M, FAULT_SIZE);
+		host_touch_stride(&b, SZ_8M, FAULT_SIZE, stride);
 	} else {
-		for (i = 0; i < FAULT_SIZE; i += PAGE_SIZE)
+		for (i = 0; i + stride <= FAULT_SIZE; i += stride)
 			READ_ONCE(*(u64 *)(b.mem + SZ_8M + i));
 	}
 	end(1);
-	print_ns(row, "", FAULT_SIZE / PAGE_SIZE);
+	print_ns(row, "", FAULT_SIZE / stride);
 }
 
 static void measure_pre_fault(const struct row *row)
@@ -599,8 +660,7 @@ static void measure_pre_fault(const struct row *row)
 	struct bench b;
 	int r;
 
-	create(&b, row->mode, SZ_64M, row->private, 1);
-	prepare(&b, SZ_8M, FAULT_SIZE, row->private, row->state);
+	create_faults(&b, row);
 
 	begin();
 	do {
@@ -964,7 +1024,7 @@ static void measure_growth_slots(const struct row *row)
 
 static int cpu1, cpu2;
 
-#define NR_CONVERSIONS	3
+#define NR_CONVERSIONS	16
 
 struct waiter {
 	struct bench *b;
@@ -1269,22 +1329,25 @@ static void add_work(void)
 static void add_faults(void)
 {
 	struct row row = {};
-	int private, present;
-	const char *name;
+	int private;
 
 	for (private = 1; private >= 0; private--) {
-		for (present = 0; present <= 1; present++) {
-			name = present ? "present" : "new";
+		for (row.arg = 0; row.arg < NR_FAULTS; row.arg++) {
 			row.private = private;
-			row.state = present ? POPULATED : NONE;
 			row.measure = measure_guest_fault;
-			add(row, "fault.guest.%s.%s", direction(private), name);
+			add(row, "fault.guest.%s.%s", direction(private),
+			    fault_names[row.arg]);
 			row.measure = measure_pre_fault;
-			add(row, "fault.pre.%s.%s", direction(private), name);
+			if (row.arg != APART)
+				add(row, "fault.pre.%s.%s", direction(private),
+				    fault_names[row.arg]);
 
-			row.measure = measure_host_fault;
+			/* Only what is shared is for the host; to write, or to read? */
 			row.write = private;
-			add(row, "fault.host.%s.%s", row.write ? "write" : "read", name);
+			row.private = false;
+			row.measure = measure_host_fault;
+			add(row, "fault.host.%s.%s", row.write ? "write" : "read",
+			    fault_names[row.arg]);
 		}
 	}
 }
@@ -1407,7 +1470,7 @@ static void help(const char *name)
 
 int main(int argc, char *argv[])
 {
-	const char *patterns[16];
+	const char *patterns[64];
 	const char *mode = NULL;
 	int nr_patterns = 0, nr_run = 0, opt, i, j;
 	bool list = false, waits = false;
