@@ -312,6 +312,12 @@ TEST_F(gmem, punch_hole)
 	host_check(self->mem, 0, first, 1);
 	host_check(self->mem, end, NR_PAGES - end, 1);
 
+	/* Convert a range that begins with a hole. */
+	kvm_fallocate(self->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, PAGE_SIZE);
+	to_private(self->fd, 0, NR_PAGES);
+	check_state(self->mem, -1ull);
+	ASSERT_EQ(NR_PAGES - 1, nr_allocated(self->fd, self->mem, GMEM_SIZE));
+
 	/* Punch out single pages: the state belongs to the index and not to the page. */
 	set_state(self->fd, MIXED);
 	guest_fill(self->vcpu, 0, NR_PAGES, 2);

@@ -660,18 +660,43 @@ TEST_F(gmem, error_order)
 	check_state(self->mem, MIXED);
 }
 
+/* What guest_memfd has bits for, as a unit, where a range is mixed. */
+#define CHUNK_PAGES	(SZ_2M / PAGE_SIZE)
+
+/*
+ * A range that takes all of the memory that there is to take for a conversion: for the
+ * bits of a chunk at either end, and for one range where the chunks between them were.
+ */
+static const struct {
+	int first, nr;
+	int same;	/* A page that has the wanted state, amid the chunks, */
+	int used;	/* and one that is in use. */
+} enomem_range = { 17, 3 * CHUNK_PAGES, CHUNK_PAGES + 100, 2 * CHUNK_PAGES + 9 };
+
+/* Verify that the range is @private, but for the page that is @same. */
+static void check_enomem_range(u8 *mem, bool private, bool same)
+{
+	const int last = enomem_range.first + enomem_range.nr - 1;
+	const int pages[] = {
+		enomem_range.first, CHUNK_PAGES - 1, CHUNK_PAGES, enomem_range.same - 1,
+		enomem_range.same + 1, enomem_range.used, 3 * CHUNK_PAGES, last,
+	};
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(pages); i++)
+		TEST_ASSERT_EQ(read_raises_sigbus(page_hva(mem, pages[i])), private);
+	TEST_ASSERT_EQ(read_raises_sigbus(page_hva(mem, enomem_range.same)), same);
+}
+
 /* C4, C5, C6: Have each allocation of a conversion fail, one after the other. */
 TEST_F(gmem, enomem)
 {
-	/*
-	 * Not many ranges: KVM's maple tree has a reserve of nodes for stores
-	 * that need several of them, and then there's nothing to fail.
-	 */
-	const u64 state = pages(20, 4) | pages(34, 2);
-	int nth, nth_fd, ignore_fd, verbose_fd, pipe_fds[2], r;
-	bool failed = false, done = false;
-	u64 error_page;
+	const u64 size = 4 * SZ_2M;
+	int nth, nth_fd, ignore_fd, verbose_fd, pipe_fds[2], private, nr_failed, fd, r;
 	char buf[PAGE_SIZE] = {};
+	u64 error_offset;
+	bool done;
+	u8 *mem;
 
 	nth_fd = open("/proc/thread-self/fail-nth", O_RDWR);
 	ignore_fd = open(FAILSLAB_PATH "ignore-gfp-wait", O_WRONLY);
@@ -682,61 +707,68 @@ TEST_F(gmem, enomem)
 	ASSERT_EQ(1, write(ignore_fd, "N", 1));
 	ASSERT_EQ(1, write(verbose_fd, "0", 1));
 
-	/* A page that is in use, ENOMEM comes first. */
-	set_state(self->fd, state);
-	ASSERT_EQ(PAGE_SIZE, splice_page(pipe_fds, page_hva(self->mem, 31)));
+	for (private = 1; private >= 0; private--) {
+		for (nth = 1, nr_failed = 0, done = false; !done; nth++) {
+			ASSERT_LT(nth, 1000);
 
-	for (nth = 1; !done; nth++) {
-		ASSERT_LT(nth, 1000);
-		snprintf(buf, sizeof(buf), "%d", nth);
-		ASSERT_LT(0, pwrite(nth_fd, buf, strlen(buf), 0));
-		r = try_private(self->fd, 17, 29, &error_page);
-		ASSERT_LT(0, pread(nth_fd, buf, sizeof(buf), 0));
-		ASSERT_EQ(1, pwrite(nth_fd, "0", 1, 0));
+			/* A file that has nothing left of what was tried before. */
+			fd = vm_create_guest_memfd(self->vm, size, GMEM_FLAGS);
+			mem = kvm_mmap(size, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+			if (!private)
+				to_private(fd, 0, size / PAGE_SIZE);
+			gmem_set_memory_attributes(fd, enomem_range.same * PAGE_SIZE,
+						   PAGE_SIZE, private ? PRIVATE : 0);
 
-		/* Nothing left to fail?  KVM may also have tried again. */
-		done = atoi(buf) > 0;
-		if (r == ENOMEM) {
-			ASSERT_FALSE(done);
-			ASSERT_LE(17, error_page);
-			ASSERT_GT(17 + 29, error_page);
-			failed = true;
-		} else {
-			ASSERT_EQ(EAGAIN, r);
-			ASSERT_EQ(31, error_page);
+			/* ENOMEM comes before a page that is in use. */
+			if (private)
+				ASSERT_EQ(PAGE_SIZE,
+					  splice_page(pipe_fds, page_hva(mem, enomem_range.used)));
+
+			error_offset = NO_ERROR_OFFSET;
+			snprintf(buf, sizeof(buf), "%d", nth);
+			ASSERT_LT(0, pwrite(nth_fd, buf, strlen(buf), 0));
+			r = __gmem_set_memory_attributes(fd, enomem_range.first * PAGE_SIZE,
+							 enomem_range.nr * PAGE_SIZE,
+							 private ? PRIVATE : 0,
+							 &error_offset) ? errno : 0;
+			ASSERT_LT(0, pread(nth_fd, buf, sizeof(buf), 0));
+			ASSERT_EQ(1, pwrite(nth_fd, "0", 1, 0));
+
+			/* Nothing left to fail?  KVM may also have tried again. */
+			done = atoi(buf) > 0;
+			if (r == ENOMEM) {
+				ASSERT_FALSE(done);
+				ASSERT_LE(enomem_range.first * PAGE_SIZE, error_offset);
+				ASSERT_GT((enomem_range.first + enomem_range.nr) * PAGE_SIZE,
+					  error_offset);
+				nr_failed++;
+			} else if (private) {
+				ASSERT_EQ(EAGAIN, r);
+				ASSERT_EQ(enomem_range.used * PAGE_SIZE, error_offset);
+			} else {
+				ASSERT_EQ(0, r);
+			}
+			check_enomem_range(mem, r ? !private : private, private);
+
+			if (private)
+				unsplice_page(pipe_fds, buf);
+
+			/* With memory, and without the page in use, all of it converts. */
+			gmem_set_memory_attributes(fd, enomem_range.first * PAGE_SIZE,
+						   enomem_range.nr * PAGE_SIZE,
+						   private ? PRIVATE : 0);
+			check_enomem_range(mem, private, private);
+
+			kvm_munmap(mem, size);
+			kvm_close(fd);
 		}
-		check_state(self->mem, state);
+
+		/* Two chunks, and a range, at least. */
+		TH_LOG("%d allocations failed on the way to %s", nr_failed,
+		       private ? "private" : "shared");
+		ASSERT_LE(3, nr_failed);
 	}
-	ASSERT_TRUE(failed);
 
-	/* To shared nothing can be in the way, apart from a lack of memory. */
-	for (nth = 1, failed = false, done = false; !done; nth++) {
-		u64 error_offset = NO_ERROR_OFFSET;
-
-		ASSERT_LT(nth, 1000);
-		snprintf(buf, sizeof(buf), "%d", nth);
-		ASSERT_LT(0, pwrite(nth_fd, buf, strlen(buf), 0));
-		r = __gmem_set_memory_attributes(self->fd, 17 * PAGE_SIZE, 29 * PAGE_SIZE,
-						 0, &error_offset) ? errno : 0;
-		ASSERT_LT(0, pread(nth_fd, buf, sizeof(buf), 0));
-		ASSERT_EQ(1, pwrite(nth_fd, "0", 1, 0));
-
-		done = atoi(buf) > 0;
-		if (r) {
-			ASSERT_EQ(ENOMEM, r);
-			ASSERT_FALSE(done);
-			ASSERT_LE(17 * PAGE_SIZE, error_offset);
-			ASSERT_GT((17 + 29) * PAGE_SIZE, error_offset);
-			failed = true;
-			check_state(self->mem, state);
-		} else {
-			check_state(self->mem, state & ~pages(17, 29));
-			set_state(self->fd, state);
-		}
-	}
-	ASSERT_TRUE(failed);
-
-	unsplice_page(pipe_fds, buf);
 	kvm_close(nth_fd);
 	kvm_close(ignore_fd);
 	kvm_close(verbose_fd);

@@ -22,9 +22,14 @@
 #define INODE_CACHE	"kvm_gmem_inode_cache"
 #define VMS_PATH	"/sys/kernel/debug/kvm"
 
-/* How much is populated, and in how many pieces the attributes are, to notice leaks. */
+/* How much is populated, every other page of it private, to notice leaks. */
 #define POPULATED_SIZE	SZ_8M
-#define NR_PIECES	2048
+#define NR_POPULATED	(POPULATED_SIZE / PAGE_SIZE)
+
+/* What is behind that, in pieces of what the tree has bits for, is for the tree to grow. */
+#define CHUNK_SIZE	SZ_2M
+#define CHUNK_PAGES	(CHUNK_SIZE / PAGE_SIZE)
+#define NR_CHUNKS	2048
 
 /* How often a conversion fails, to notice what each leaves behind. */
 #define NR_FAILURES	200
@@ -155,10 +160,13 @@ static int create_populated(struct kvm_vm *vm)
 {
 	int i, fd;
 
-	fd = vm_create_guest_memfd(vm, NR_PIECES * PAGE_SIZE, GMEM_FLAGS);
+	fd = vm_create_guest_memfd(vm, POPULATED_SIZE + (u64)NR_CHUNKS * CHUNK_SIZE,
+				   GMEM_FLAGS);
 	kvm_fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, POPULATED_SIZE);
-	for (i = 0; i < NR_PIECES; i += 2)
+	for (i = 0; i < NR_POPULATED; i += 2)
 		to_private(fd, i, 1);
+	for (i = 0; i < NR_CHUNKS; i += 2)
+		to_private(fd, NR_POPULATED + i * CHUNK_PAGES, CHUNK_PAGES);
 
 	return fd;
 }
@@ -302,8 +310,8 @@ TEST_F(leaks, close_vm)
 /* C5, C6, C25: Have conversions fail, and look for leaks of what they have allocated. */
 TEST_F(leaks, failed_conversions)
 {
-	/* A shared page, and a range around it that needs more than a node of the tree. */
-	const int page = NR_PIECES / 2 + 1, first = page - 50, nr = 100;
+	/* A shared page, and a range around it that the tree needs memory for. */
+	const int first = CHUNK_PAGES, nr = 2 * CHUNK_PAGES, page = first + nr / 2 + 1;
 	u64 nr_before, nr_after, error_page;
 	struct gmem_vm gmem;
 	char buf[PAGE_SIZE];
@@ -533,7 +541,7 @@ static void *convert_worker(void *data)
 
 static void __noreturn convert_until_killed(struct progress *progress)
 {
-	const u64 size = NR_PIECES * PAGE_SIZE;
+	const u64 size = POPULATED_SIZE;
 	struct gmem_vm gmem;
 	pthread_t thread;
 	int fd, fd2, i;
