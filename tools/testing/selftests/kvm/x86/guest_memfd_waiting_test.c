@@ -59,6 +59,7 @@ FIXTURE(waiting) {
 	struct gmem_vm gmem;
 	enum change change;
 	pthread_t thread;
+	int first;	/* The page that the change begins with. */
 	u8 *mem;
 	u8 *others;
 	int fd;
@@ -122,10 +123,11 @@ static void *change_worker(void *data)
 
 	WRITE_ONCE(self->progress->started, true);
 	if (self->change == TO_PRIVATE)
-		to_private(self->fd, 0, NR_CHANGED);
+		to_private(self->fd, self->first, NR_CHANGED - self->first);
 	else
 		kvm_fallocate(self->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			      0, NR_CHANGED * PAGE_SIZE);
+			      self->first * PAGE_SIZE,
+			      (NR_CHANGED - self->first) * PAGE_SIZE);
 	WRITE_ONCE(self->progress->done, true);
 	return NULL;
 }
@@ -360,6 +362,35 @@ TEST_F(waiting, sees_the_change)
 
 	EXPECT_EQ(self->change == TO_PRIVATE, read_raises_sigbus(last));
 	EXPECT_TRUE(self->change == TO_PRIVATE || !READ_ONCE(*(u8 *)last));
+	TH_LOG("%ld faults meanwhile", faults);
+}
+
+/*
+ * C9, C25: Have faults, which map their neighbors, next to what is changed: they don't
+ * bring back what the change has taken from the host, and isn't done with.
+ */
+TEST_F(waiting, faults_beside)
+{
+	const int nr = SZ_64K / PAGE_SIZE;
+	long faults = 0;
+	int i;
+
+	self->first = 1;
+	change_prepare(self);
+	host_fill(self->mem, 0, nr, 1);
+	change_start(self);
+	for (; !change_is_done(self); faults++) {
+		ASSERT_EQ(0, madvise(self->mem, PAGE_SIZE, MADV_DONTNEED));
+		host_check(self->mem, 0, 1, 1);
+	}
+	kvm_pthread_join(self->thread, NULL);
+
+	for (i = 1; i < nr; i++) {
+		EXPECT_EQ(self->change == TO_PRIVATE,
+			  read_raises_sigbus(page_hva(self->mem, i)));
+		EXPECT_TRUE(self->change == TO_PRIVATE || !host_read(self->mem, i));
+	}
+	host_check(self->mem, 0, 1, 1);
 	TH_LOG("%ld faults meanwhile", faults);
 }
 
