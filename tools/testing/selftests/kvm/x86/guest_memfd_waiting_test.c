@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <linux/falloc.h>
@@ -27,6 +28,9 @@
 #define NR_CHANGED	((u64)SZ_32M / PAGE_SIZE)
 #define NR_OTHERS	512
 #define BIG_SIZE	((NR_CHANGED + NR_OTHERS) * PAGE_SIZE)
+
+/* How many pages a fault may map at once. */
+#define NR_AROUND	(SZ_64K / PAGE_SIZE)
 
 #define BIG_SLOT	GMEM_SLOT2
 #define BIG_GPA		(GMEM_GPA + SZ_1G)
@@ -100,6 +104,7 @@ FIXTURE_SETUP(waiting)
 	TEST_ASSERT_EQ(gmem_add_slot(self->gmem.vm, BIG_SLOT, BIG_GPA,
 				     NR_CHANGED + NR_OTHERS, self->fd, 0), 0);
 	virt_map(self->gmem.vm, OTHERS_GPA, OTHERS_GPA, NR_OTHERS);
+	virt_map(self->gmem.vm, BIG_GPA, BIG_GPA, NR_AROUND);
 
 	self->mem = kvm_mmap(BIG_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, self->fd);
 	self->others = self->mem + NR_CHANGED * PAGE_SIZE;
@@ -371,13 +376,12 @@ TEST_F(waiting, sees_the_change)
  */
 TEST_F(waiting, faults_beside)
 {
-	const int nr = SZ_64K / PAGE_SIZE;
 	long faults = 0;
 	int i;
 
 	self->first = 1;
 	change_prepare(self);
-	host_fill(self->mem, 0, nr, 1);
+	host_fill(self->mem, 0, NR_AROUND, 1);
 	change_start(self);
 	for (; !change_is_done(self); faults++) {
 		ASSERT_EQ(0, madvise(self->mem, PAGE_SIZE, MADV_DONTNEED));
@@ -385,13 +389,44 @@ TEST_F(waiting, faults_beside)
 	}
 	kvm_pthread_join(self->thread, NULL);
 
-	for (i = 1; i < nr; i++) {
+	for (i = 1; i < NR_AROUND; i++) {
 		EXPECT_EQ(self->change == TO_PRIVATE,
 			  read_raises_sigbus(page_hva(self->mem, i)));
 		EXPECT_TRUE(self->change == TO_PRIVATE || !host_read(self->mem, i));
 	}
 	host_check(self->mem, 0, 1, 1);
 	TH_LOG("%ld faults meanwhile", faults);
+}
+
+/*
+ * C9, C25: The same for the guest, which has one fault that maps neighbors for each
+ * change, at another time each, in the second half, as that is when the guest loses
+ * its mappings.  Some of those counted are of the guest's own memory.
+ */
+TEST_F(waiting, guest_faults_beside)
+{
+	const int nr_attempts = self->change == TO_PRIVATE ? 25 : 5;
+	struct timespec start;
+	u64 before, us = 0;
+	int i;
+
+	self->first = NR_AROUND / 2;
+	for (i = 0; i < nr_attempts; i++) {
+		change_prepare(self);
+		before = guest_mappings(self->gmem.vcpu);
+		clock_gettime(CLOCK_MONOTONIC, &start);
+		change_start(self);
+		usleep(us / 2 + us / 2 * i / nr_attempts);
+		guest_read(self->gmem.vcpu, BIG_GPA);
+		guest_read(self->gmem.vcpu, BIG_GPA + PAGE_SIZE);
+		kvm_pthread_join(self->thread, NULL);
+		if (!us)
+			us = timespec_to_ns(timespec_elapsed(start)) / 1000;
+
+		EXPECT_GT(before + NR_AROUND, guest_mappings(self->gmem.vcpu));
+		kvm_fallocate(self->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+			      NR_AROUND * PAGE_SIZE);
+	}
 }
 
 int main(int argc, char *argv[])
