@@ -13,9 +13,10 @@ struct gmem_range;
  *
  * gmem_attributes_is_private(), gmem_attributes_find() and
  * gmem_attributes_is_uniform() need no lock: a lookup is an RCU read-side critical
- * section of its own, and says of every page what was true before or after a commit.  For an answer to stay true, or for
- * what's said of two pages to belong together, the caller holds the lock, or has
- * another way to keep off, or to notice, a commit.
+ * section of its own, and says of every page what was true before or after a
+ * commit.  For an answer to stay true, or for what's said of two pages to belong
+ * together, the caller holds the lock, or has another way to keep off, or to
+ * notice, a commit.
  *
  * All else needs the lock that's given to gmem_attributes_init(), from prepare to
  * commit without a break.  gmem_attributes_fill(), gmem_attributes_prepare(),

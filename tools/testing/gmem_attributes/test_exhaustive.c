@@ -110,7 +110,7 @@ static void sequences(void)
 			}
 		}
 	}
-	diag("%lu sequences", nr);
+	diag("%lu tried", nr);
 }
 
 /*
