@@ -97,9 +97,15 @@ void __wrap_kfree(void *p)
 	__real_kfree(p);
 }
 
-void object_free_rcu(struct rcu_head *head)
+static void object_free_rcu(struct rcu_head *head)
 {
 	__wrap_kfree(head);
+}
+
+/* An object begins with its head, whatever that's called. */
+void object_kfree_rcu(void *object, const char *head __maybe_unused)
+{
+	call_rcu(object, object_free_rcu);
 }
 
 long objects_allocated(void)

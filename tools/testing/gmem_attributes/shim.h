@@ -17,11 +17,11 @@ static_assert(sizeof(struct maple_node) == 256, "not as in the kernel");
 /* tools/ has the header, and nothing in it. */
 struct mutex;
 
-/* The stub is for maple nodes only.  An object begins with its head here. */
-void object_free_rcu(struct rcu_head *head);
+/* The stub is for maple nodes only. */
+void object_kfree_rcu(void *object, const char *head);
 
 #undef kfree_rcu
-#define kfree_rcu(ptr, member)	call_rcu(&(ptr)->member, object_free_rcu)
+#define kfree_rcu(ptr, member)	object_kfree_rcu(ptr, #member)
 
 /* What the code under test complains about, for the tests to look at. */
 extern unsigned int nr_warnings;
