@@ -3,7 +3,7 @@
 # The front door: each target is a line into lab/, where a script says what it does and what it takes. What stands behind a target on the
 # command line (make run INPUT=file) reaches the script.
 
-.PHONY: help run test matrix unit mutants regress bench bench-quick profile kernel builds bisect tree series series-check export docs check clean
+.PHONY: help run test matrix unit judge module mutants regress bench bench-quick profile kernel builds bisect tree series series-check export docs check clean
 .NOTPARALLEL:
 
 # Every step says how long ago this began.
@@ -28,6 +28,12 @@ matrix: ## the tests in every mode: default, KVM_ENABLE_CAP, CONFIG_KVM_VM_MEMOR
 
 unit: ## the tests that need no kernel: gmem_attributes in userspace, with ASan and UBSan
 	@lab/unit
+
+judge: ## the tests of what says passed or failed, on recorded logs (BOOTS=1: and on a boot whose tests are hard to kill)
+	@lab/judge $(if $(BOOTS),--boot)
+
+module: ## load, use and unload KVM, a hundred times, in each of make test's boots
+	@LAB_TESTS=lab/module.tests lab/test
 
 mutants: ## put deliberate bugs into KVM, one at a time; ends in "N killed, N survived"
 	@lab/mutants

@@ -9,12 +9,13 @@
 # and, from lab/base, base_package base_version base_suite base_member base_sha256 base_kernel base_tree base_epoch and
 # series (the series' directory, $top/$base_series).
 #
-# Offers: say, step, note, die, at_exit, run_logged, need, need_disk, cores, lock, lines, matches, in_view, overlay, linux_version.
+# Offers: say, step, note, die, at_exit, run_logged, need, need_disk, cores, lock, lines, tests_of_boot, matches, in_view, overlay, linux_version.
 #
 # Environment:
 #	LAB_START	when the command that the user gave began, in seconds since 1970; set here for all scripts below it
 #	ARCH		the architecture to run on: x86_64 (the default) or arm64. The scripts have it as LAB_ARCH; makes of the
 #			kernel's are always told theirs
+#	LAB_OUT		another directory than out/, for what the scripts make
 #	LAB_QUIET	if not empty, step and note and run_logged print nothing, unless something fails
 
 set -Eeuo pipefail
@@ -29,7 +30,7 @@ umask 022
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 lab=$top/lab
-out=$top/out
+out=${LAB_OUT:-$top/out}
 logs=$out/log
 linux=$top/linux
 script=${0##*/}
@@ -273,6 +274,16 @@ lines()
 {
 	# shellcheck disable=SC2154 # the script's
 	sed -nE "s/^${1}[[:space:]]+//p" "$list"
+}
+
+# tests_of_boot BOOT: LIMIT TEST [ARGUMENT...] of each test that it has
+tests_of_boot()
+{
+	local boots test
+
+	while read -r boots test; do
+		! matches "$1" "$boots" || echo "$test"
+	done < <(lines test)
 }
 
 # matches WORD PATTERN[,PATTERN...]
