@@ -3,7 +3,7 @@
 # The front door: each target is a line into lab/, where a script says what it does and what it takes. What stands behind a target on the
 # command line (make run INPUT=file) reaches the script.
 
-.PHONY: help run test matrix unit judge module mutants regress bench bench-quick profile kernel builds bisect tree series series-check export docs check clean
+.PHONY: help run test matrix unit model judge module mutants regress bench bench-quick profile kernel builds bisect tree series series-check export docs check clean
 .NOTPARALLEL:
 
 # Every step says how long ago this began.
@@ -34,6 +34,9 @@ judge: ## the tests of what says passed or failed, on recorded logs (BOOTS=1: an
 
 module: ## load, use and unload KVM, a hundred times, in each of make test's boots
 	@LAB_TESTS=lab/module.tests lab/test
+
+model: ## what a model of the protocol says, and what breaks without each of its steps; ends in "N passed, N failed, N skipped"
+	@lab/model $(STEP)
 
 mutants: ## put deliberate bugs into KVM, one at a time; ends in "N killed, N survived"
 	@lab/mutants
@@ -84,7 +87,8 @@ clean: ## remove what was built (out/), but not linux/, which may hold work
 #: PART=name	make export: a part of the series; patches/7.3/cover-letter has a section for each: mm, kvm-fixes, feature, ...
 #: INPUT=file	what make run hands to the guest
 #: FLAVOUR=name	what make kernel builds: a line of lab/configs/flavours (debug, or arm64 with ARCH=arm64)
-#: BOOTS="..."	make test, make regress: only these boots (check and unit are some of make test's)
+#: BOOTS="..."	make test, make regress: only these boots (check, unit and model are some of make test's)
+#: STEP=name	make model: print what happens without that step
 #: ROWS="pattern ..."	make bench: only these rows (convert.*.4k), and the result goes to out/bench-rows
 #: ROW=name	what make profile looks at: a row of lab/docs/bench.csv
 #: BUILDS="name ..."	what make builds compiles: lines of lab/configs/builds (all of them)
