@@ -86,6 +86,7 @@ clean: ## remove what was built (out/), but not linux/, which may hold work
 #: ARCH=arm64	make test: VMs without private memory, on the EL2 that QEMU emulates
 #: PART=name	make export: a part of the series; patches/7.3/cover-letter has a section for each: mm, kvm-fixes, feature, ...
 #: INPUT=file	what make run hands to the guest
+#: FLAVOUR=kasan	make test: its boots on a kernel with KASAN, kmemleak, UBSAN and DEBUG_OBJECTS; kcsan: one that looks for data races
 #: FLAVOUR=name	what make kernel builds: a line of lab/configs/flavours (debug, or arm64 with ARCH=arm64)
 #: BOOTS="..."	make test, make regress: only these boots (check, unit and model are some of make test's)
 #: STEP=name	make model: print what happens without that step
