@@ -3,7 +3,7 @@
 # The front door: each target is a line into lab/, where a script says what it does and what it takes. What stands behind a target on the
 # command line (make run INPUT=file) reaches the script.
 
-.PHONY: help run test matrix unit model judge module mutants regress bench bench-quick profile kernel builds bisect tree series series-check export docs check clean
+.PHONY: help run test matrix unit model judge module mutants soak regress bench bench-quick profile kernel builds bisect tree series series-check export docs check clean
 .NOTPARALLEL:
 
 # Every step says how long ago this began.
@@ -40,6 +40,9 @@ model: ## what a model of the protocol says, and what breaks without each of its
 
 mutants: ## put deliberate bugs into KVM, one at a time; ends in "N killed, N survived"
 	@lab/mutants
+
+soak: ## the stress test for MINUTES, with its running counts; ends in "N passed, N failed, N skipped"
+	@FLAVOUR=$(FLAVOUR) lab/soak
 
 regress: ## Linux's own KVM selftests on the base and on the series, all modes, with and without nested paging; prints what differs
 	@lab/regress
@@ -87,9 +90,10 @@ clean: ## remove what was built (out/), but not linux/, which may hold work
 #: PART=name	make export: a part of the series; patches/7.3/cover-letter has a section for each: mm, kvm-fixes, feature, ...
 #: INPUT=file	what make run hands to the guest
 #: FLAVOUR=kasan	make test: its boots on a kernel with KASAN, kmemleak, UBSAN and DEBUG_OBJECTS; kcsan: one that looks for data races
-#: FLAVOUR=name	what make kernel builds: a line of lab/configs/flavours (debug, or arm64 with ARCH=arm64)
 #: BOOTS="..."	make test, make regress: only these boots (check, unit and model are some of make test's)
 #: STEP=name	make model: print what happens without that step
+#: FLAVOUR=name	what make kernel builds and make soak boots: a line of lab/configs/flavours (debug, or arm64 with ARCH=arm64)
+#: MINUTES=n SEED=n	make soak: for how long (10), and what chooses what is done; a failure names its seed
 #: ROWS="pattern ..."	make bench: only these rows (convert.*.4k), and the result goes to out/bench-rows
 #: ROW=name	what make profile looks at: a row of lab/docs/bench.csv
 #: BUILDS="name ..."	what make builds compiles: lines of lab/configs/builds (all of them)
