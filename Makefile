@@ -3,7 +3,7 @@
 # The front door: each target is a line into lab/, where a script says what it does and what it takes. What stands behind a target on the
 # command line (make run INPUT=file) reaches the script.
 
-.PHONY: help run test matrix unit model judge module mutants soak regress bench bench-quick profile kernel builds bisect tree series series-check export docs check clean
+.PHONY: help run test matrix unit model judge module mutants fuzz soak regress bench bench-quick profile kernel builds bisect tree series series-check export docs check clean
 .NOTPARALLEL:
 
 # Every step says how long ago this began.
@@ -43,6 +43,9 @@ mutants: ## put deliberate bugs into KVM, one at a time; ends in "N killed, N su
 
 soak: ## the stress test for MINUTES, with its running counts; ends in "N passed, N failed, N skipped"
 	@FLAVOUR=$(FLAVOUR) lab/soak
+
+fuzz: ## hostile input made up by machines: libFuzzer on the tree, programs of all calls guided by kcov; ends in a table (MINUTES=n: for each)
+	@lab/fuzz
 
 regress: ## Linux's own KVM selftests on the base and on the series, all modes, with and without nested paging; prints what differs
 	@lab/regress
@@ -94,6 +97,7 @@ clean: ## remove what was built (out/), but not linux/, which may hold work
 #: STEP=name	make model: print what happens without that step
 #: FLAVOUR=name	what make kernel builds and make soak boots: a line of lab/configs/flavours (debug, or arm64 with ARCH=arm64)
 #: MINUTES=n SEED=n	make soak: for how long (10), and what chooses what is done; a failure names its seed
+#: FUZZ="part ..."	make fuzz: only these of tree and boot
 #: ROWS="pattern ..."	make bench: only these rows (convert.*.4k), and the result goes to out/bench-rows
 #: ROW=name	what make profile looks at: a row of lab/docs/bench.csv
 #: BUILDS="name ..."	what make builds compiles: lines of lab/configs/builds (all of them)
