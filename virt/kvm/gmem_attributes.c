@@ -168,6 +168,30 @@ static void gmem_lookup(struct gmem_attributes *ga, struct gmem_span *span,
 }
 
 /*
+ * Returns the first page of [start, end) of @chunk in the state @private, or @end.
+ *
+ * Not find_next_bit(), which may read a word more than once: without the lock,
+ * gmem_commit_part() may write it in between.
+ */
+static pgoff_t gmem_find_in_chunk(const struct gmem_range *chunk, pgoff_t start,
+				  pgoff_t end, bool private)
+{
+	unsigned long mask = BITMAP_FIRST_WORD_MASK(start), word;
+	pgoff_t i;
+
+	for (i = BIT_WORD(start); i * BITS_PER_LONG < end; i++) {
+		word = READ_ONCE(chunk->bits[i]);
+		word = (private ? word : ~word) & mask;
+		if (word)
+			return min(i * BITS_PER_LONG + __ffs(word), end);
+
+		mask = ~0UL;
+	}
+
+	return end;
+}
+
+/*
  * Returns the first index in [index, end) in the state @private, or @end.  Leaves
  * in @span what is around the last index that it has looked at.
  */
@@ -192,12 +216,8 @@ static pgoff_t gmem_find(struct gmem_attributes *ga, struct gmem_span *span,
 		/* There are no more bits, whatever a lookup without the lock says. */
 		base = gmem_chunk_start(index);
 		next = min(next, base + GMEM_CHUNK_PAGES);
-		if (private)
-			index = base + find_next_bit(range->bits, next - base,
-						     index - base);
-		else
-			index = base + find_next_zero_bit(range->bits, next - base,
-							  index - base);
+		index = base + gmem_find_in_chunk(range, index - base, next - base,
+						  private);
 		if (index < next)
 			return index;
 	}

@@ -179,6 +179,7 @@ void kvm_gmem_prove_unmap(struct kvm *kvm, struct kvm_gfn_range *range)
 {
 	struct gmem_owner *owner;
 	unsigned long pfn;
+	gfn_t gfn;
 
 	lockdep_assert_held_write(&kvm->mmu_lock);
 
@@ -189,9 +190,10 @@ void kvm_gmem_prove_unmap(struct kvm *kvm, struct kvm_gfn_range *range)
 	guard(rcu)();
 
 	xa_for_each(&gmem_owners, pfn, owner) {
+		gfn = READ_ONCE(owner->gfn);
 		if (READ_ONCE(owner->kvm) == kvm &&
 		    READ_ONCE(owner->refusal) == GMEM_REFUSES_UNMAP &&
-		    owner->gfn >= range->start && owner->gfn < range->end) {
+		    gfn >= range->start && gfn < range->end) {
 			kvm_vm_bugged(kvm);
 			return;
 		}

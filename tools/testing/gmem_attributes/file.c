@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
+#include <stdarg.h>
+
 #include <linux/bitmap.h>
 #include <linux/xarray.h>
 
 #include "file.h"
 
+unsigned int nr_warnings;
+unsigned int nr_lock_violations;
+bool test_failed;
 bool write_locked;
 
 /* The file that check_failed() describes. */
@@ -141,7 +146,7 @@ void file_commit(struct file *f, struct gmem_attributes_store *store)
 	else
 		bitmap_clear(f->private, op->start, op->end - op->start);
 
-	if (stores)
+	if (stores && !f->split)
 		file_check_merged(f, op);
 }
 
@@ -307,6 +312,17 @@ bool file_check_all(struct file *f)
 		}
 	}
 	return true;
+}
+
+void diag(const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	printf("# ");
+	vprintf(fmt, args);
+	printf("\n");
+	va_end(args);
 }
 
 void check_failed(const char *file, int line, const char *what)

@@ -14,6 +14,9 @@ struct file {
 	pgoff_t nr_pages;
 	unsigned long *private;
 
+	/* A change that was called off may have left equal neighbors. */
+	bool split;
+
 	/* The last operations, to tell about when a check fails. */
 	struct op {
 		pgoff_t start;
@@ -85,6 +88,7 @@ struct test {
 extern const struct test edge_tests[];
 extern const struct test exhaustive_tests[];
 extern const struct test failure_tests[];
+extern const struct test input_tests[];
 extern const struct test memory_tests[];
 extern const struct test random_tests[];
 extern const struct test reader_tests[];

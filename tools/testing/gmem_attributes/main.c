@@ -4,15 +4,10 @@
  *
  *	./gmem_attributes [seed [operations]]
  */
-#include <stdarg.h>
 #include <sys/resource.h>
 #include <sanitizer/lsan_interface.h>
 
 #include "file.h"
-
-unsigned int nr_warnings;
-unsigned int nr_lock_violations;
-bool test_failed;
 
 unsigned long random_seed = 1;
 unsigned long nr_random_ops = 1000000;
@@ -25,17 +20,6 @@ unsigned long random_below(unsigned long *state, unsigned long bound)
 	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
 	x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
 	return (x ^ (x >> 31)) % bound;
-}
-
-void diag(const char *fmt, ...)
-{
-	va_list args;
-
-	va_start(args, fmt);
-	printf("# ");
-	vprintf(fmt, args);
-	printf("\n");
-	va_end(args);
 }
 
 static void no_leaks(void)
@@ -52,6 +36,7 @@ static const struct test *const groups[] = {
 	edge_tests,
 	exhaustive_tests,
 	failure_tests,
+	input_tests,
 	memory_tests,
 	random_tests,
 	reader_tests,

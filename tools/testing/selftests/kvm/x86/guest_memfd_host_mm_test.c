@@ -8,7 +8,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -28,9 +27,6 @@
 #include "processor.h"
 #include "test_util.h"
 
-#define MEMORY		"/sys/devices/system/memory/"
-#define HWPOISON	"/sys/kernel/debug/hwpoison/"
-
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE	25
 #endif
@@ -41,85 +37,11 @@
 /* One for what is done to pages, and another one to convert them. */
 static int cpu, cpu2;
 
-/* Returns the errno of writing to a file that has to be there. */
-static int __printf(2, 3) write_file(const char *path, const char *fmt, ...)
-{
-	int fd = open(path, O_WRONLY), r;
-	va_list args;
-
-	TEST_ASSERT(fd >= 0, "Failed to open %s", path);
-
-	va_start(args, fmt);
-	r = vdprintf(fd, fmt, args) < 0 ? errno : 0;
-	va_end(args);
-
-	kvm_close(fd);
-	return r;
-}
-
-static u64 read_file(const char *path, const char *key, int base)
-{
-	char buf[4096], *value = buf;
-	int fd = open(path, O_RDONLY);
-	ssize_t len;
-
-	TEST_ASSERT(fd >= 0, "Failed to open %s", path);
-	len = read(fd, buf, sizeof(buf) - 1);
-	TEST_ASSERT(len > 0, "Failed to read %s", path);
-	kvm_close(fd);
-	buf[len] = 0;
-
-	if (key) {
-		value = strstr(buf, key);
-		TEST_ASSERT(value, "No %s in %s", key, path);
-		value += strlen(key);
-	}
-	return strtoull(value, NULL, base);
-}
-
-/* A process that doesn't outlive the test, should that fail. */
-static pid_t fork_child(void)
-{
-	pid_t pid = fork();
-
-	TEST_ASSERT(pid >= 0, "fork() failed");
-	if (!pid)
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-	return pid;
-}
-
-static void read_words(const char *path, u64 first, u64 *words, int nr)
-{
-	int fd = open(path, O_RDONLY);
-
-	TEST_ASSERT(fd >= 0, "Failed to open %s", path);
-	TEST_ASSERT_EQ(pread(fd, words, nr * sizeof(*words), first * sizeof(*words)),
-		       nr * sizeof(*words));
-	kvm_close(fd);
-}
-
 /*
- * Where a page is in physical memory: known of pages that are mapped, and found
+ * Where a page is in physical memory is known of pages that are mapped, and found
  * for others by being on the LRU and unevictable without being mapped or locked,
  * as nothing but guest_memfd's pages are.
  */
-static u64 mapped_pfn(void *mem)
-{
-	u64 entry;
-
-	read_words("/proc/self/pagemap", (u64)mem / PAGE_SIZE, &entry, 1);
-	TEST_ASSERT(entry & BIT_ULL(63), "No page is mapped at %p", mem);
-	return entry & GENMASK_ULL(54, 0);
-}
-
-static u64 page_flags(u64 pfn)
-{
-	u64 flags;
-
-	read_words("/proc/kpageflags", pfn, &flags, 1);
-	return flags;
-}
-
 static bool is_unmapped_gmem(u64 flags)
 {
 	const u64 set = BIT_ULL(KPF_LRU) | BIT_ULL(KPF_UNEVICTABLE);
@@ -304,7 +226,7 @@ static void soft_offline(struct memory *m, int page)
 	if (!m->pfns[page])
 		return;
 
-	r = write_file(MEMORY "soft_offline_page", "0x%lx",
+	r = write_path(MEMORY_PATH "soft_offline_page", "0x%lx",
 		       (unsigned long)(m->pfns[page] * PAGE_SIZE));
 	TEST_ASSERT(!r || r == EBUSY, "Unexpected errno %d", r);
 }
@@ -354,50 +276,17 @@ static void pageout(struct memory *m, int page)
 
 static void compact(struct memory *m, int page)
 {
-	TEST_ASSERT_EQ(write_file("/proc/sys/vm/compact_memory", "1"), 0);
+	TEST_ASSERT_EQ(write_path("/proc/sys/vm/compact_memory", "1"), 0);
 }
 
 static void drop_all_caches(struct memory *m, int page)
 {
-	TEST_ASSERT_EQ(write_file("/proc/sys/vm/drop_caches", "3"), 0);
+	TEST_ASSERT_EQ(write_path("/proc/sys/vm/drop_caches", "3"), 0);
 }
 
 static void fadvise(struct memory *m, int page)
 {
 	TEST_ASSERT_EQ(posix_fadvise(m->gmem.fd, 0, GMEM_SIZE, POSIX_FADV_DONTNEED), 0);
-}
-
-static void ignore_signal(int sig)
-{
-}
-
-/*
- * Take a block of memory out of use.  Returns the errno, which is EINTR if that
- * goes on and on.
- */
-static int try_offline(u64 block)
-{
-	struct sigaction sa = { .sa_handler = ignore_signal };
-	struct itimerval timer = { .it_value.tv_sec = 3 };
-	char path[64];
-	int r;
-
-	snprintf(path, sizeof(path), MEMORY "memory%lu/state", block);
-
-	sigaction(SIGALRM, &sa, NULL);
-	setitimer(ITIMER_REAL, &timer, NULL);
-	r = write_file(path, "offline");
-	timer.it_value.tv_sec = 0;
-	setitimer(ITIMER_REAL, &timer, NULL);
-
-	if (!r)
-		write_file(path, "online");
-	return r;
-}
-
-static u64 pages_per_block(void)
-{
-	return read_file(MEMORY "block_size_bytes", NULL, 16) / PAGE_SIZE;
 }
 
 static void offline_memory(struct memory *m, int page)
@@ -685,18 +574,6 @@ static void sigbus_handler(int sig, siginfo_t *info, void *context)
 	sigbus.si_code;								\
 })
 
-static int corrupt_pfn(u64 pfn)
-{
-	return write_file(HWPOISON "corrupt-pfn", "%lu", pfn);
-}
-
-/* Give back a page that was punched out, so that the machine doesn't run out of them. */
-static void unpoison_pfn(u64 pfn)
-{
-	TEST_ASSERT(page_flags(pfn) & BIT_ULL(KPF_HWPOISON), "0x%lx isn't poisoned", pfn);
-	TEST_ASSERT_EQ(write_file(HWPOISON "unpoison-pfn", "%lu", pfn), 0);
-}
-
 FIXTURE(poison) {
 	struct gmem_vm gmem;
 };
@@ -796,7 +673,7 @@ TEST_F(poison, poison)
 	}
 	ASSERT_EQ(expected, code);
 	ASSERT_EQ(EBUSY, r);
-	ASSERT_TRUE(page_flags(pfn) & BIT_ULL(KPF_HWPOISON));
+	ASSERT_TRUE(pfn_flags(pfn) & BIT_ULL(KPF_HWPOISON));
 
 	guest_check(gmem->vcpu, 0, page, 1);
 	guest_check(gmem->vcpu, page + 1, NR_PAGES - page - 1, 1);
@@ -828,6 +705,69 @@ TEST_F(poison, poison)
 	guest_fill(gmem->vcpu, page, 1, 1);
 	to_shared(gmem->fd, 0, NR_PAGES);
 	host_check(gmem->mem, 0, NR_PAGES, 1);
+}
+
+static void punch_poisoned(struct gmem_vm *gmem, int page, u64 pfn)
+{
+	kvm_fallocate(gmem->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		      page * PAGE_SIZE, PAGE_SIZE);
+	unpoison_pfn(pfn);
+}
+
+/*
+ * C4, C6, C12, C26: Poison several pages of a range, shared and private ones, and have
+ * another one be in use.  One after the other stands in the way, as long as it does.
+ */
+TEST(poison_several)
+{
+	const int pages[] = { 10, 20, 30, 40 };
+	struct gmem_vm gmem;
+	char buf[PAGE_SIZE];
+	int pipe_fds[2], i;
+	u64 pfns[4], error_page;
+
+	gmem_vm_create(&gmem, GMEM_FLAGS);
+	guest_fill(gmem.vcpu, 0, NR_PAGES, 1);
+	for (i = 0; i < 4; i++) {
+		host_read(gmem.mem, pages[i]);
+		pfns[i] = mapped_pfn(page_hva(gmem.mem, pages[i]));
+	}
+	ASSERT_EQ(PAGE_SIZE, splice_page(pipe_fds, page_hva(gmem.mem, 5)));
+	to_private(gmem.fd, 30, 20);
+	for (i = 0; i < 4; i++)
+		sigbus_code(page_hva(gmem.mem, pages[i]), corrupt_pfn(pfns[i]));
+	for (i = 0; i < 4; i++)
+		ASSERT_EQ(EHWPOISON, guest_read_limited(gmem.vcpu, page_gpa(pages[i])));
+
+	/* First those that are to become private, in order, and then the one in use. */
+	ASSERT_EQ(EHWPOISON, try_private(gmem.fd, 0, NR_PAGES, &error_page));
+	ASSERT_EQ(10, error_page);
+	punch_poisoned(&gmem, 10, pfns[0]);
+	ASSERT_EQ(EHWPOISON, try_private(gmem.fd, 0, NR_PAGES, &error_page));
+	ASSERT_EQ(20, error_page);
+	punch_poisoned(&gmem, 20, pfns[1]);
+	ASSERT_EQ(EAGAIN, try_private(gmem.fd, 0, NR_PAGES, &error_page));
+	ASSERT_EQ(5, error_page);
+	unsplice_page(pipe_fds, buf);
+	to_private(gmem.fd, 0, NR_PAGES);
+
+	/* What's private already can be punched as it is. */
+	punch_poisoned(&gmem, 30, pfns[2]);
+	ASSERT_EQ(0, guest_read(gmem.vcpu, page_gpa(30)));
+
+	/* One that isn't keeps nobody from sharing it, but can't become private again. */
+	to_shared(gmem.fd, 0, NR_PAGES);
+	ASSERT_EQ(EHWPOISON, try_private(gmem.fd, 30, 20, &error_page));
+	ASSERT_EQ(40, error_page);
+	punch_poisoned(&gmem, 40, pfns[3]);
+	to_private(gmem.fd, 0, NR_PAGES);
+
+	for (i = 0; i < 4; i++) {
+		ASSERT_EQ(0, guest_read(gmem.vcpu, page_gpa(pages[i])));
+		guest_check(gmem.vcpu, pages[i] - 9, 9, 1);
+	}
+	guest_check(gmem.vcpu, 41, NR_PAGES - 41, 1);
+	gmem_vm_free(&gmem);
 }
 
 /* C22, C26: The same of a private page in VM mode, where no process can map it. */
@@ -1016,7 +956,7 @@ FIXTURE_TEARDOWN(lock)
 
 static u64 locked_kb(void)
 {
-	return read_file("/proc/self/status", "VmLck:", 10);
+	return read_path("/proc/self/status", "VmLck:", 10);
 }
 
 /* C13: Locking a mapping doesn't make a use of its pages, and needs no retry. */
@@ -1274,11 +1214,11 @@ FIXTURE_SETUP(cgroup)
 	strcpy(self->root, "/tmp/cgroup.XXXXXX");
 	ASSERT_NE(NULL, mkdtemp(self->root));
 	ASSERT_EQ(0, mount("cgroup2", self->root, "cgroup2", 0, NULL));
-	ASSERT_EQ(0, write_file(cgroup_file(self->root, "cgroup.subtree_control"), "+memory"));
+	ASSERT_EQ(0, write_path(cgroup_file(self->root, "cgroup.subtree_control"), "+memory"));
 
 	strcpy(self->path, cgroup_file(self->root, "gmem"));
 	ASSERT_EQ(0, mkdir(self->path, 0755));
-	ASSERT_EQ(0, write_file(cgroup_file(self->path, "memory.max"), "%d", CGROUP_LIMIT));
+	ASSERT_EQ(0, write_path(cgroup_file(self->path, "memory.max"), "%d", CGROUP_LIMIT));
 
 	/* Somebody who has nothing to do with it. */
 	gmem_vm_create(&self->bystander, GMEM_FLAGS);
@@ -1308,8 +1248,8 @@ static int run_in_cgroup(const char *cgroup, int oom_score_adj,
 
 	pid = fork_child();
 	if (!pid) {
-		TEST_ASSERT_EQ(write_file(cgroup_file(cgroup, "cgroup.procs"), "0"), 0);
-		TEST_ASSERT_EQ(write_file("/proc/self/oom_score_adj", "%d", oom_score_adj), 0);
+		TEST_ASSERT_EQ(write_path(cgroup_file(cgroup, "cgroup.procs"), "0"), 0);
+		TEST_ASSERT_EQ(write_path("/proc/self/oom_score_adj", "%d", oom_score_adj), 0);
 		fn(cgroup, allocate);
 		_exit(0);
 	}
@@ -1325,7 +1265,7 @@ static void big_start(struct big *big, const char *cgroup)
 	big_create(big);
 	kvm_pthread_create(&big->thread, NULL, convert_worker, big);
 
-	used = read_file(cgroup_file(cgroup, "memory.current"), NULL, 10);
+	used = read_path(cgroup_file(cgroup, "memory.current"), NULL, 10);
 	TEST_ASSERT(used + CGROUP_REST < CGROUP_LIMIT, "%lu bytes are used already", used);
 	big->other_size = CGROUP_LIMIT - CGROUP_REST - used;
 	big->other = kvm_mmap(big->other_size, PROT_READ | PROT_WRITE,
@@ -1377,11 +1317,11 @@ TEST_F(cgroup, killed)
 	status = run_in_cgroup(self->path, 1000, be_killed, variant->allocate);
 	ASSERT_TRUE(WIFSIGNALED(status));
 	ASSERT_EQ(SIGKILL, WTERMSIG(status));
-	ASSERT_LT(0, read_file(cgroup_file(self->path, "memory.events"), "oom_kill ", 10));
+	ASSERT_LT(0, read_path(cgroup_file(self->path, "memory.events"), "oom_kill ", 10));
 
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	do {
-		used = read_file(cgroup_file(self->path, "memory.current"), NULL, 10);
+		used = read_path(cgroup_file(self->path, "memory.current"), NULL, 10);
 	} while (used > SZ_2M && timespec_elapsed(start).tv_sec < 5);
 	ASSERT_GT(SZ_2M, used);
 }

@@ -59,31 +59,6 @@ static u64 nr_vms(void)
 	return nr;
 }
 
-/* What /proc/meminfo has for @name, including what CPUs haven't added up yet. */
-static u64 meminfo_kb(const char *name)
-{
-	const size_t len = strlen(name);
-	char line[128];
-	u64 kb = -1;
-	FILE *f;
-	int fd;
-
-	fd = open("/proc/sys/vm/stat_refresh", O_WRONLY);
-	TEST_ASSERT(fd >= 0 && write(fd, "1", 1) == 1, "Failed to refresh /proc/meminfo");
-	kvm_close(fd);
-
-	f = fopen("/proc/meminfo", "r");
-	TEST_ASSERT(f, "Failed to open /proc/meminfo");
-	while (kb == -1 && fgets(line, sizeof(line), f)) {
-		if (!strncmp(line, name, len) && line[len] == ':')
-			kb = strtoul(line + len + 1, NULL, 10);
-	}
-	fclose(f);
-
-	TEST_ASSERT(kb != -1, "No '%s:' in /proc/meminfo", name);
-	return kb;
-}
-
 static u64 pages_kb(void)
 {
 	return meminfo_kb("Unevictable");

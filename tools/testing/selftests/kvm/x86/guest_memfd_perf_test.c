@@ -675,6 +675,7 @@ static void measure_pre_fault(const struct row *row)
 
 static char cgroup_root[32];
 static char cgroup[64];
+static bool cgroup_has_memory;
 
 static u64 cgroup_read(const char *file, const char *key)
 {
@@ -706,24 +707,48 @@ static void cgroup_write(const char *dir, const char *file, const char *val)
 	kvm_close(fd);
 }
 
+static bool cgroup_controls_memory(void)
+{
+	char path[128], name[64];
+	bool found = false;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/cgroup.subtree_control", cgroup_root);
+	f = fopen(path, "r");
+	TEST_ASSERT(f, "Failed to open %s", path);
+	while (!found && fscanf(f, "%63s", name) == 1)
+		found = !strcmp(name, "memory");
+	fclose(f);
+
+	return found;
+}
+
 /* Have this process, i.e. this row, charged for its memory in a cgroup of its own. */
 static void cgroup_enter(void)
 {
 	strcpy(cgroup_root, "/tmp/cgroup.XXXXXX");
 	TEST_ASSERT(mkdtemp(cgroup_root) && !mount("cgroup2", cgroup_root, "cgroup2", 0, NULL),
 		    "Failed to mount cgroup2, errno: %d (%s)", errno, strerror(errno));
-	cgroup_write(cgroup_root, "cgroup.subtree_control", "+memory");
+	cgroup_has_memory = cgroup_controls_memory();
+	if (!cgroup_has_memory)
+		cgroup_write(cgroup_root, "cgroup.subtree_control", "+memory");
 
 	snprintf(cgroup, sizeof(cgroup), "%s/gmem_perf.%d", cgroup_root, getpid());
 	TEST_ASSERT(!mkdir(cgroup, 0755), "Failed to create %s", cgroup);
 	cgroup_write(cgroup, "cgroup.procs", "0");
 }
 
-/* The cgroup stays for as long as anything in it is charged: nobody waits for that. */
+/*
+ * The cgroup stays for as long as anything in it is charged: nobody waits for that.
+ * Have the next rows, in whatever cgroup they run, not be charged if this one's
+ * siblings weren't before.
+ */
 static void cgroup_leave(void)
 {
 	cgroup_write(cgroup_root, "cgroup.procs", "0");
 	rmdir(cgroup);
+	if (!cgroup_has_memory)
+		cgroup_write(cgroup_root, "cgroup.subtree_control", "-memory");
 	umount2(cgroup_root, MNT_DETACH);
 	rmdir(cgroup_root);
 }

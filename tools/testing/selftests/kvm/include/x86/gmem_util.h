@@ -157,6 +157,9 @@ u64 guest_mappings(struct kvm_vcpu *vcpu);
  */
 int try_guest_read(struct kvm_vcpu *vcpu, gva_t gva);
 
+/* Have the guest read @gva as of the next KVM_RUN, which is up to the caller. */
+void guest_read_begin(struct kvm_vcpu *vcpu, gva_t gva);
+
 /* Have the guest read @gpa and verify that it's MMIO. */
 void guest_read_mmio(struct kvm_vcpu *vcpu, gpa_t gpa);
 
@@ -219,6 +222,9 @@ u64 nr_allocated(int fd, void *mem, size_t size);
 bool has_slab_objects(const char *cache);
 u64 slab_objects(const char *cache);
 
+/* What /proc/meminfo has for @name, including what CPUs haven't added up yet. */
+u64 meminfo_kb(const char *name);
+
 /*
  * Memory is given back after an RCU grace period, in the kernel's own time: wait
  * for grace periods until @count() is down to @limit or it's clear that it won't
@@ -237,6 +243,40 @@ void dirty_free_pages(void);
  * Returns the errno.
  */
 int poison_page(void *mem);
+
+/* The host's memory, seen and managed from outside. */
+#define MEMORY_PATH	"/sys/devices/system/memory/"
+#define HWPOISON_PATH	"/sys/kernel/debug/hwpoison/"
+
+/* Returns the errno of writing to a file that has to be there. */
+int __printf(2, 3) write_path(const char *path, const char *fmt, ...);
+
+/* The number in a file that has to be there or, unless @key is NULL, behind @key. */
+u64 read_path(const char *path, const char *key, int base);
+
+/* A process that doesn't outlive the test, should that fail. */
+pid_t fork_child(void);
+
+/* Where a mapped page is.  try_mapped_pfn() returns 0 if no page is mapped. */
+u64 try_mapped_pfn(void *mem);
+u64 mapped_pfn(void *mem);
+
+/* The page's KPF_* flags. */
+u64 pfn_flags(u64 pfn);
+
+/*
+ * Take a block of memory out of use, and back into it.  Returns the errno, which is
+ * EINTR if that goes on and on.
+ */
+int try_offline(u64 block);
+u64 pages_per_block(void);
+
+/*
+ * Poison a page, whoever has it, and give it back when it has been punched out, so
+ * that the machine doesn't run out of them.
+ */
+int corrupt_pfn(u64 pfn);
+void unpoison_pfn(u64 pfn);
 
 /*
  * A long-term pin by the kernel's gup_test.  gup_test_open() returns -1 if there

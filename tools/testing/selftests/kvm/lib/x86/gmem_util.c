@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 #include <time.h>
 
 #include <linux/align.h>
+#include <linux/kernel-page-flags.h>
 #include <linux/membarrier.h>
 
 #include "gmem_util.h"
@@ -192,9 +197,14 @@ u64 guest_read(struct kvm_vcpu *vcpu, gva_t gva)
 	return SYNC_FROM_GUEST_AND_READ(vcpu->vm, guest_val);
 }
 
-int try_guest_read(struct kvm_vcpu *vcpu, gva_t gva)
+void guest_read_begin(struct kvm_vcpu *vcpu, gva_t gva)
 {
 	guest_set(vcpu, GUEST_READ, gva, 0, 0, 0);
+}
+
+int try_guest_read(struct kvm_vcpu *vcpu, gva_t gva)
+{
+	guest_read_begin(vcpu, gva);
 
 	return _vcpu_run(vcpu) ? errno : 0;
 }
@@ -607,6 +617,30 @@ u64 slab_objects(const char *cache)
 	return nr;
 }
 
+u64 meminfo_kb(const char *name)
+{
+	const size_t len = strlen(name);
+	char line[128];
+	u64 kb = -1;
+	FILE *f;
+	int fd;
+
+	fd = open("/proc/sys/vm/stat_refresh", O_WRONLY);
+	TEST_ASSERT(fd >= 0 && write(fd, "1", 1) == 1, "Failed to refresh /proc/meminfo");
+	kvm_close(fd);
+
+	f = fopen("/proc/meminfo", "r");
+	TEST_ASSERT(f, "Failed to open /proc/meminfo");
+	while (kb == -1 && fgets(line, sizeof(line), f)) {
+		if (!strncmp(line, name, len) && line[len] == ':')
+			kb = strtoul(line + len + 1, NULL, 10);
+	}
+	fclose(f);
+
+	TEST_ASSERT(kb != -1, "No '%s:' in /proc/meminfo", name);
+	return kb;
+}
+
 u64 settled(u64 (*count)(void), u64 limit)
 {
 	struct timespec start;
@@ -659,6 +693,118 @@ int poison_page(void *mem)
 	sigaction(SIGBUS, &sa_old, NULL);
 
 	return r;
+}
+
+int write_path(const char *path, const char *fmt, ...)
+{
+	int fd = open(path, O_WRONLY), r;
+	va_list args;
+
+	TEST_ASSERT(fd >= 0, "Failed to open %s", path);
+
+	va_start(args, fmt);
+	r = vdprintf(fd, fmt, args) < 0 ? errno : 0;
+	va_end(args);
+
+	kvm_close(fd);
+	return r;
+}
+
+u64 read_path(const char *path, const char *key, int base)
+{
+	char buf[4096], *value = buf;
+	int fd = open(path, O_RDONLY);
+	ssize_t len;
+
+	TEST_ASSERT(fd >= 0, "Failed to open %s", path);
+	len = read(fd, buf, sizeof(buf) - 1);
+	TEST_ASSERT(len > 0, "Failed to read %s", path);
+	kvm_close(fd);
+	buf[len] = 0;
+
+	if (key) {
+		value = strstr(buf, key);
+		TEST_ASSERT(value, "No %s in %s", key, path);
+		value += strlen(key);
+	}
+	return strtoull(value, NULL, base);
+}
+
+pid_t fork_child(void)
+{
+	pid_t pid = fork();
+
+	TEST_ASSERT(pid >= 0, "fork() failed");
+	if (!pid)
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+	return pid;
+}
+
+static u64 read_word(const char *path, u64 index)
+{
+	int fd = open(path, O_RDONLY);
+	u64 word;
+
+	TEST_ASSERT(fd >= 0, "Failed to open %s", path);
+	TEST_ASSERT_EQ(pread(fd, &word, sizeof(word), index * sizeof(word)), sizeof(word));
+	kvm_close(fd);
+	return word;
+}
+
+u64 try_mapped_pfn(void *mem)
+{
+	u64 entry = read_word("/proc/self/pagemap", (u64)mem / PAGE_SIZE);
+
+	return entry & BIT_ULL(63) ? entry & GENMASK_ULL(54, 0) : 0;
+}
+
+u64 mapped_pfn(void *mem)
+{
+	u64 pfn = try_mapped_pfn(mem);
+
+	TEST_ASSERT(pfn, "No page is mapped at %p", mem);
+	return pfn;
+}
+
+u64 pfn_flags(u64 pfn)
+{
+	return read_word("/proc/kpageflags", pfn);
+}
+
+int try_offline(u64 block)
+{
+	struct sigaction sa = { .sa_handler = interrupt };
+	struct itimerval timer = { .it_value.tv_sec = 3 };
+	char path[64];
+	int r;
+
+	snprintf(path, sizeof(path), MEMORY_PATH "memory%lu/state", block);
+
+	sigaction(SIGALRM, &sa, NULL);
+	setitimer(ITIMER_REAL, &timer, NULL);
+	r = write_path(path, "offline");
+	timer.it_value.tv_sec = 0;
+	setitimer(ITIMER_REAL, &timer, NULL);
+
+	if (!r)
+		write_path(path, "online");
+	return r;
+}
+
+u64 pages_per_block(void)
+{
+	return read_path(MEMORY_PATH "block_size_bytes", NULL, 16) / PAGE_SIZE;
+}
+
+int corrupt_pfn(u64 pfn)
+{
+	return write_path(HWPOISON_PATH "corrupt-pfn", "%lu", pfn);
+}
+
+void unpoison_pfn(u64 pfn)
+{
+	TEST_ASSERT(pfn_flags(pfn) & BIT_ULL(KPF_HWPOISON), "0x%lx isn't poisoned", pfn);
+	TEST_ASSERT_EQ(write_path(HWPOISON_PATH "unpoison-pfn", "%lu", pfn), 0);
 }
 
 int gup_test_open(void)
