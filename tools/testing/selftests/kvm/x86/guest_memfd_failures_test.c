@@ -52,24 +52,9 @@
 /* Whether the nodes of trees come one by one, i.e. fail as other objects do. */
 static bool no_sheaves;
 
-static void write_file(const char *path, const char *value)
+static void set(const char *path, const char *value)
 {
-	int fd = open(path, O_WRONLY);
-
-	TEST_ASSERT(fd >= 0, "Failed to open %s", path);
-	TEST_ASSERT_EQ(write(fd, value, strlen(value)), strlen(value));
-	kvm_close(fd);
-}
-
-static u64 read_file(const char *path)
-{
-	char buf[32] = {};
-	int fd = open(path, O_RDONLY);
-
-	TEST_ASSERT(fd >= 0, "Failed to open %s", path);
-	TEST_ASSERT(read(fd, buf, sizeof(buf) - 1) > 0, "Failed to read %s", path);
-	kvm_close(fd);
-	return strtoull(buf, NULL, 10);
+	TEST_ASSERT_EQ(write_path(path, "%s", value), 0);
 }
 
 enum pass {
@@ -84,26 +69,26 @@ static const char * const pass_names[] = { "objects", "pages" };
 static void set_pass(enum pass pass)
 {
 	/* Caches would have to be chosen. */
-	write_file(FAILSLAB "cache-filter", pass == FAIL_OBJECTS ? "N" : "Y");
-	write_file(FAIL_PAGE_ALLOC "min-order", pass == FAIL_PAGES ? "0" : "99");
+	set(FAILSLAB "cache-filter", pass == FAIL_OBJECTS ? "N" : "Y");
+	set(FAIL_PAGE_ALLOC "min-order", pass == FAIL_PAGES ? "0" : "99");
 }
 
 /* What other tests may expect. */
 static void reset_passes(void)
 {
-	write_file(FAILSLAB "cache-filter", "N");
-	write_file(FAIL_PAGE_ALLOC "min-order", "1");
-	write_file(FAIL_PAGE_ALLOC "ignore-gfp-wait", "Y");
-	write_file(FAIL_PAGE_ALLOC "ignore-gfp-highmem", "Y");
+	set(FAILSLAB "cache-filter", "N");
+	set(FAIL_PAGE_ALLOC "min-order", "1");
+	set(FAIL_PAGE_ALLOC "ignore-gfp-wait", "Y");
+	set(FAIL_PAGE_ALLOC "ignore-gfp-highmem", "Y");
 }
 
 static void init_passes(void)
 {
-	write_file(FAILSLAB "ignore-gfp-wait", "N");
-	write_file(FAILSLAB "verbose", "0");
-	write_file(FAIL_PAGE_ALLOC "ignore-gfp-wait", "N");
-	write_file(FAIL_PAGE_ALLOC "ignore-gfp-highmem", "N");
-	write_file(FAIL_PAGE_ALLOC "verbose", "0");
+	set(FAILSLAB "ignore-gfp-wait", "N");
+	set(FAILSLAB "verbose", "0");
+	set(FAIL_PAGE_ALLOC "ignore-gfp-wait", "N");
+	set(FAIL_PAGE_ALLOC "ignore-gfp-highmem", "N");
+	set(FAIL_PAGE_ALLOC "verbose", "0");
 }
 
 /* Shapes of conversions: what the file is like, and which part of it changes. */
@@ -822,7 +807,7 @@ static u64 nr_inodes(void)
 
 static u64 nr_refs(void)
 {
-	return read_file(KVM_REFCNT);
+	return read_path(KVM_REFCNT, NULL, 10);
 }
 
 /* Have each object, or each page, fail. */
@@ -930,7 +915,7 @@ int main(int argc, char *argv[])
 	__TEST_REQUIRE(has_slab_objects(INODE_CACHE), "Needs CONFIG_SLUB_DEBUG and sysfs");
 	require_in_place_vm();
 
-	no_sheaves = !read_file("/sys/kernel/slab/maple_node/sheaf_capacity");
+	no_sheaves = !read_path("/sys/kernel/slab/maple_node/sheaf_capacity", NULL, 10);
 	has_refs = !access(KVM_REFCNT, R_OK);
 
 	ksft_print_header();

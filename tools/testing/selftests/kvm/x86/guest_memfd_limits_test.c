@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -38,41 +37,6 @@
 
 /* How long a thread may have to wait for one that is in the kernel, on the same CPU. */
 #define MAX_GAP_NS	NSEC_PER_SEC
-
-static int __printf(2, 3) write_file(const char *path, const char *fmt, ...)
-{
-	int fd = open(path, O_WRONLY), r;
-	va_list args;
-
-	TEST_ASSERT(fd >= 0, "Failed to open %s", path);
-
-	va_start(args, fmt);
-	r = vdprintf(fd, fmt, args) < 0 ? errno : 0;
-	va_end(args);
-
-	kvm_close(fd);
-	return r;
-}
-
-static u64 read_file(const char *path, const char *key)
-{
-	char buf[4096], *value = buf;
-	int fd = open(path, O_RDONLY);
-	ssize_t len;
-
-	TEST_ASSERT(fd >= 0, "Failed to open %s", path);
-	len = read(fd, buf, sizeof(buf) - 1);
-	TEST_ASSERT(len > 0, "Failed to read %s", path);
-	kvm_close(fd);
-	buf[len] = 0;
-
-	if (key) {
-		value = strstr(buf, key);
-		TEST_ASSERT(value, "No %s in %s", key, path);
-		value += strlen(key);
-	}
-	return strtoull(value, NULL, 10);
-}
 
 static u64 elapsed_ns(struct timespec start)
 {
@@ -221,7 +185,7 @@ FIXTURE_SETUP(limits)
 	strcpy(self->root, "/tmp/cgroup.XXXXXX");
 	ASSERT_NE(NULL, mkdtemp(self->root));
 	ASSERT_EQ(0, mount("cgroup2", self->root, "cgroup2", 0, NULL));
-	ASSERT_EQ(0, write_file(cgroup_file(self->root, "cgroup.subtree_control"), "+memory"));
+	ASSERT_EQ(0, write_path(cgroup_file(self->root, "cgroup.subtree_control"), "+memory"));
 
 	strcpy(self->path, cgroup_file(self->root, "gmem"));
 	ASSERT_EQ(0, mkdir(self->path, 0755));
@@ -470,16 +434,16 @@ TEST_F(limits, fragments)
 	ASSERT_LE(0, pid);
 	if (!pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		TEST_ASSERT_EQ(write_file(cgroup_file(self->path, "cgroup.procs"), "0"), 0);
+		TEST_ASSERT_EQ(write_path(cgroup_file(self->path, "cgroup.procs"), "0"), 0);
 
 		/* If somebody is to be killed, then this. */
-		TEST_ASSERT_EQ(write_file("/proc/self/oom_score_adj", "1000"), 0);
+		TEST_ASSERT_EQ(write_path("/proc/self/oom_score_adj", "1000"), 0);
 		exceed_limit(variant, self->path);
 		_exit(0);
 	}
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_EQ(0, status);
-	EXPECT_EQ(0, read_file(cgroup_file(self->path, "memory.events"), "oom_kill "));
+	EXPECT_EQ(0, read_path(cgroup_file(self->path, "memory.events"), "oom_kill ", 10));
 }
 
 /* Calls that take long, by default a good part of a second. */

@@ -660,51 +660,6 @@ static void holder_check(struct holder *holder, int generation)
 	});
 }
 
-static void send_fd(int sock, int fd)
-{
-	union {
-		char buf[CMSG_SPACE(sizeof(fd))];
-		struct cmsghdr align;
-	} control = {};
-	char data = 0;
-	struct iovec iov = { .iov_base = &data, .iov_len = sizeof(data) };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control.buf,
-		.msg_controllen = sizeof(control.buf),
-	};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
-
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(fd));
-	memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
-	TEST_ASSERT_EQ(sendmsg(sock, &msg, 0), sizeof(data));
-}
-
-static int recv_fd(int sock)
-{
-	union {
-		char buf[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control;
-	char data;
-	struct iovec iov = { .iov_base = &data, .iov_len = sizeof(data) };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control.buf,
-		.msg_controllen = sizeof(control.buf),
-	};
-	int fd;
-
-	TEST_ASSERT_EQ(recvmsg(sock, &msg, 0), sizeof(data));
-	TEST_ASSERT(CMSG_FIRSTHDR(&msg), "No file descriptor received");
-	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(fd));
-	return fd;
-}
-
 /*
  * Have another process do what @holder is told to do: one that has inherited the
  * mapping of the guest_memfd or, if @fd isn't -1, has only been handed that.
@@ -730,7 +685,7 @@ static void holder_fork(struct holder *holder, int fd)
 	if (fd >= 0) {
 		kvm_munmap(holder->pin.mem, GMEM_SIZE);
 		kvm_close(fd);
-		fd = recv_fd(socks[1]);
+		fd = receive_fd(socks[1]);
 		holder->pin.mem = kvm_mmap(GMEM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
 	}
 

@@ -366,7 +366,7 @@ static noinline bool kernel_access(struct model *m, struct actor *a, int page, u
 		r = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
 	count_one(m->pages[page].references.done);
 
-	a->no_memory = r < 0 && errno == ENOMEM;
+	a->no_memory = m->is_host_mm && r < 0 && errno == ENOMEM;
 	return r == sizeof(*value);
 }
 
@@ -547,8 +547,7 @@ static void guest_code(struct model *m, int id)
 /* Is there no memory, in a phase where that is no wonder? */
 static bool no_memory(int error)
 {
-	/* ENFILE is what pipe() makes of it. */
-	if (!model->is_host_mm || (error != ENOMEM && error != ENFILE))
+	if (!model->is_host_mm || error != ENOMEM)
 		return false;
 
 	usleep(1000);

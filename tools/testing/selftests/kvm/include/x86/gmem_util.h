@@ -131,6 +131,9 @@ u64 host_read(u8 *mem, int page);
 void host_fill(u8 *mem, int first, int nr, int generation);
 void host_check(u8 *mem, int first, int nr, int generation);
 
+/* Verify the state MIXED, and what the host can see of pages that were filled before. */
+void check_mixed(u8 *mem, int generation);
+
 /*
  * How many faults it takes the host to read the pages.  A fault maps neighbors that
  * are there and shared as well.
@@ -256,6 +259,10 @@ u64 read_path(const char *path, const char *key, int base);
 
 /* A process that doesn't outlive the test, should that fail. */
 pid_t fork_child(void);
+
+/* Pass a file descriptor on.  receive_fd() returns -1 if all who could send have died. */
+void send_fd(int sock, int fd);
+int receive_fd(int sock);
 
 /* Where a mapped page is.  try_mapped_pfn() returns 0 if no page is mapped. */
 u64 try_mapped_pfn(void *mem);

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -409,6 +410,16 @@ void check_state(u8 *mem, u64 state)
 			    state & BIT_ULL(i) ? "private" : "shared", state);
 }
 
+void check_mixed(u8 *mem, int generation)
+{
+	int i;
+
+	check_state(mem, MIXED);
+	for (i = 0; i < NR_PAGES; i++)
+		if (!(MIXED & BIT_ULL(i)))
+			host_check(mem, i, 1, generation);
+}
+
 u64 host_read(u8 *mem, int page)
 {
 	return READ_ONCE(*(u64 *)page_hva(mem, page));
@@ -738,6 +749,53 @@ pid_t fork_child(void)
 	if (!pid)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 	return pid;
+}
+
+void send_fd(int sock, int fd)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(fd))];
+		struct cmsghdr align;
+	} control = {};
+	char data = 0;
+	struct iovec iov = { .iov_base = &data, .iov_len = sizeof(data) };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf),
+	};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(fd));
+	memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
+	TEST_ASSERT_EQ(sendmsg(sock, &msg, 0), sizeof(data));
+}
+
+int receive_fd(int sock)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	char data;
+	struct iovec iov = { .iov_base = &data, .iov_len = sizeof(data) };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf),
+	};
+	int fd;
+
+	if (recvmsg(sock, &msg, 0) != sizeof(data))
+		return -1;
+
+	TEST_ASSERT(CMSG_FIRSTHDR(&msg), "No file descriptor received");
+	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(fd));
+	return fd;
 }
 
 static u64 read_word(const char *path, u64 index)
