@@ -29,8 +29,12 @@
 
 #define CHUNK_PAGES	(SZ_2M / PAGE_SIZE)
 
-/* What the cgroup may have in addition to what a VM takes. */
-#define REST		SZ_512K
+/*
+ * What the cgroup may have in addition to what a VM takes: several times the 256 KiB
+ * that a CPU puts aside, which it gives back when it gets to that, i.e. that may be in
+ * any figure or not.
+ */
+#define REST		SZ_1M
 
 /* Any odd number gives an order that visits every index of a power of two. */
 #define SCATTER		0x9e3779b97f4a7c15ul
@@ -218,7 +222,7 @@ static void set_max(u64 bytes)
 	write_fd(max_fd, buf);
 }
 
-/* What is charged, without what CPUs have put aside for charges to come. */
+/* What is charged, with most of what CPUs have put aside for charges to come given back. */
 static u64 charged_bytes(void)
 {
 	char buf[32] = {};
@@ -327,7 +331,7 @@ static u64 fragment(struct fragmenter *f)
 	nodes = node_bytes() - f->node_bytes;
 	ksft_print_msg("%lu ranges, %lu ns each; each takes %lu bytes, and %lu bytes of nodes\n",
 		       nr, ns / nr, charged / nr, nodes / nr);
-	TEST_ASSERT(charged > REST / 2 && charged <= REST, "%lu bytes are charged", charged);
+	TEST_ASSERT(charged > REST / 4 && charged <= REST, "%lu bytes are charged", charged);
 	TEST_ASSERT(nodes <= charged, "%lu bytes of nodes, %lu charged", nodes, charged);
 	return nr;
 }
