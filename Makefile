@@ -3,7 +3,7 @@
 # The front door: each target is a line into lab/, where a script says what it does and what it takes. What stands behind a target on the
 # command line (make run INPUT=file) reaches the script.
 
-.PHONY: help run test matrix unit model judge module mutants fuzz soak regress bench bench-quick profile kernel builds bisect tree series series-check export docs check clean
+.PHONY: help run test matrix unit model judge module mutants fuzz soak regress bench bench-quick profile kernel builds bisect tree series series-check export qemu-tree qemu-series qemu-series-check qemu-export docs check clean
 .NOTPARALLEL:
 
 # Every step says how long ago this began.
@@ -80,6 +80,18 @@ series-check: ## do the repository and linux/ agree? (silent if so)
 export: ## write the series to out/, ready for git am and for the list (PART=name: only that part)
 	@lab/export
 
+qemu-tree: ## lay out qemu/: QEMU, and the series in vmm/qemu on top as commits
+	@PROJECT=qemu lab/tree
+
+qemu-series: ## take the commits in qemu/ back into vmm/qemu
+	@PROJECT=qemu lab/series
+
+qemu-series-check: ## do vmm/qemu and qemu/ agree? (silent if so)
+	@PROJECT=qemu lab/series-check
+
+qemu-export: ## write QEMU's series to out/, ready for git am and for the list
+	@PROJECT=qemu lab/export
+
 docs: ## make lab/docs/clauses.md, and build Linux's documents on KVM as HTML
 	@lab/documents
 
@@ -103,6 +115,7 @@ clean: ## remove what was built (out/), but not linux/, which may hold work
 #: BUILDS="name ..."	what make builds compiles: lines of lab/configs/builds (all of them)
 #: LINUX_TARBALL=file	for make tree without Debian or offline: a tarball of the Linux that lab/base names
 #: LINUX_TREE=dir	the same, unpacked
+#: QEMU_TARBALL=file	for make qemu-tree: a tarball of the QEMU that lab/base-qemu names
 #: ACCEPT_NEWER=1	take a later stable release than that; the patches must apply without fuzz
 #: QEMU=program	what emulates the machine, instead of the version that lab/base names
 #: FORCE=1	make series: linux/ wins over what was edited here

@@ -9,9 +9,11 @@
 #
 #	open_archive SUITE [ARCHITECTURE]	looks at the archive; this machine's architecture is the default. With an architecture, and
 #						so with what this machine has installed left out of account, SUITE can be several
+#	open_sources SUITE			the same for source packages
 #	archive_versions PACKAGE		the versions that it has, newest first
 #	find_version PACKAGE VERSION		sets version to VERSION or, if it has only others and the user wants that, to its newest
 #	from_package PACKAGE VERSION PATTERN	a file of a package, to stdout
+#	from_source PACKAGE VERSION FILE	a file of a source package, to stdout
 #	unpack_package SUITE PACKAGE VERSION DIR	a package and all that it depends on, into DIR; SUITE's are preferred
 #
 # Environment:
@@ -19,6 +21,7 @@
 #	ACCEPT_NEWER	if not empty, and the mirror no longer has the version that is looked for: take the newest that it has
 
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+archive_type=deb
 
 cache=${GMEM_CACHE:-${XDG_CACHE_HOME:-${HOME:-$out}/.cache}}/gmem-lab
 if ! mkdir -p "$cache" 2>/dev/null || [ ! -w "$cache" ]; then
@@ -87,7 +90,7 @@ find_mirror()
 	while read -r uri; do
 		tried=1
 		for suite in $suites; do
-			echo "deb [signed-by=$keyring] $uri $suite main"
+			echo "$archive_type [signed-by=$keyring] $uri $suite main"
 		done >"$work/sources.list"
 		try_logged fetch-update private_apt update && return
 		note "$uri has no usable $suites"
@@ -106,6 +109,12 @@ open_archive()
 	at_exit "rm -rf '$work'"
 	configure_apt "${@:2}"
 	find_mirror "$1"
+}
+
+open_sources()
+{
+	archive_type=deb-src
+	open_archive "$1"
 }
 
 archive_versions()
@@ -139,6 +148,13 @@ from_package()
 	note "$1 $2"
 	(cd "$work" && download "$1" download "$1=$2") || exit
 	dpkg-deb --fsys-tarfile "$work/$1"_*.deb | tar -xO --wildcards "$3"
+}
+
+from_source()
+{
+	note "$1 $2, its sources"
+	(cd "$work" && download "$1" source --download-only "$1=$2") || exit
+	cat "$work/$3"
 }
 
 unpack_package()

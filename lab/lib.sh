@@ -6,8 +6,9 @@
 #	. "$(dirname "$0")/lib.sh"
 #
 # Sets: top (the repository), lab ($top/lab), out ($top/out, ignored by git), logs ($out/log), linux ($top/linux: the tree),
-# and, from lab/base, base_package base_version base_suite base_member base_sha256 base_kernel base_tree base_epoch and
-# series (the series' directory, $top/$base_series).
+# and, from lab/base, base_package base_version base_suite base_member base_sha256 base_release base_tree base_epoch and
+# series (the series' directory, $top/$base_series); project, patched ($top/$project: its tree), title
+# (its name in a sentence) and target (what its make targets begin with), see PROJECT.
 #
 # Offers: say, step, note, die, at_exit, run_logged, need, need_disk, cores, lock, lines, tests_of_boot, matches, in_view, overlay, linux_version.
 #
@@ -15,6 +16,8 @@
 #	LAB_START	when the command that the user gave began, in seconds since 1970; set here for all scripts below it
 #	ARCH		the architecture to run on: x86_64 (the default) or arm64. The scripts have it as LAB_ARCH; makes of the
 #			kernel's are always told theirs
+#	PROJECT		whose series it is about, for the scripts that make commits of a series and back: linux (the default), or
+#			qemu: lab/base-qemu is the base then
 #	LAB_OUT		another directory than out/, for what the scripts make
 #	LAB_QUIET	if not empty, step and note and run_logged print nothing, unless something fails
 
@@ -33,15 +36,25 @@ lab=$top/lab
 out=${LAB_OUT:-$top/out}
 logs=$out/log
 linux=$top/linux
+# What the series in question is for
+project=${PROJECT:-linux} title=Linux target=
+patched=$top/$project
 script=${0##*/}
 
 # shellcheck source=lab/base
 . "$lab/base"
+if [ "$project" != linux ]; then
+	[ "$project" = qemu ] || { echo "$script: PROJECT is '$project', and has to be linux or qemu" >&2 && exit 2; }
+	# shellcheck source=lab/base-qemu
+	. "$lab/base-qemu"
+	# shellcheck disable=SC2034 # used by the scripts that source this
+	title=QEMU target=qemu-
+fi
 # shellcheck disable=SC2154 # base_* come from lab/base
 series=$top/$base_series
 export LAB_START=${LAB_START:-$(date +%s)}
 # shellcheck disable=SC2034 # used by the scripts that source this
-readonly top lab out logs series script
+readonly top lab out logs project series script
 
 # --- what is said -------------------------------------------------------------------------------------------------------
 

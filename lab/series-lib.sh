@@ -39,7 +39,7 @@ export GIT_CONFIG_COUNT
 # tgit ARGUMENT...: git in linux/
 tgit()
 {
-	git -C "$linux" "$@"
+	git -C "$patched" "$@"
 }
 
 # --- the repository's side ----------------------------------------------------------------------------------------------
@@ -180,7 +180,8 @@ collect()
 	local roots
 
 	mkdir -p "$1"
-	roots=$(tgit ls-tree -d --name-only refs/tags/base | paste -sd /)
+	roots=
+	[ "$project" != linux ] || roots=$(tgit ls-tree -d --name-only refs/tags/base | paste -sd /)
 	{
 		repository_files | awk -F / -v roots="$roots" -v patches="$base_series" '
 			BEGIN { split(roots, a, "/"); for (i in a) root[a[i]] }
@@ -211,9 +212,9 @@ repository_files()
 # need_base: linux/ is a tree that the lab can compare
 need_base()
 {
-	[ -e "$linux/.git" ] || die "linux/ is there, but is no git repository; move it away, and make tree lays out a new one"
+	[ -e "$patched/.git" ] || die "$project/ is there, but is no git repository; move it away, and make ${target}tree lays out a new one"
 	tgit rev-parse -q --verify 'refs/tags/base^{commit}' >/dev/null ||
-		die "linux/ has no tag base on the commit that is Linux without the series; move it away, and make tree lays out a new one"
+		die "$project/ has no tag base on the commit that is $title without the series; move it away, and make ${target}tree lays out a new one"
 }
 
 # uncommitted: what in linux/ is not committed, one path a line
@@ -250,7 +251,7 @@ take()
 
 	from=$(tgit rev-parse 'refs/tags/base^{commit}')
 	mkdir -p "$dir/$base_series"
-	tgit merge-base --is-ancestor "$from" "$to" || die "linux/'s HEAD is not on top of its tag base; git -C linux rebase base"
+	tgit merge-base --is-ancestor "$from" "$to" || die "$project/'s HEAD is not on top of its tag base; git -C $project rebase base"
 
 	while read -r commit parents; do
 		[[ $parents != *' '* ]] || die "the series is a line of commits, and $(of_commit "$commit") is a merge"
@@ -261,7 +262,7 @@ take()
 			IFS= read -rd '' body
 		} < <(tgit log -1 --format='%an <%ae>%x00%s%x00%f%x00%b%x00' "$commit")
 		case $subject in
-		fixup!*|squash!*|amend!*) die "$(of_commit "$commit") has to be folded in first: git -C linux rebase --autosquash -i base" ;;
+		fixup!*|squash!*|amend!*) die "$(of_commit "$commit") has to be folded in first: git -C $project rebase --autosquash -i base" ;;
 		'['*) die "$(of_commit "$commit"): git am would drop what stands in brackets at the beginning of a subject" ;;
 		esac
 		n=$((n + 1))
@@ -280,7 +281,8 @@ take()
 		for ((i = 0; i < ${#modes[@]}; i += 2)); do
 			read -r _ mode _ _ status <<<"${modes[i]}"
 			path=${modes[i + 1]}
-			if [[ $base_has = *$'\n'"$path"$'\n'* ]]; then
+			# Only Linux's new files have a place in the repository.
+			if [ "$project" != linux ] || [[ $base_has = *$'\n'"$path"$'\n'* ]]; then
 				paths+=("$path")
 				continue
 			fi
