@@ -37,8 +37,9 @@ out=${LAB_OUT:-$top/out}
 logs=$out/log
 linux=$top/linux
 # What the series in question is for
-project=${PROJECT:-linux} title=Linux target=
-patched=$top/$project
+project=${PROJECT:-linux}
+# shellcheck disable=SC2034 # used by the scripts that source this
+patched=$top/$project title=Linux target=
 script=${0##*/}
 
 # shellcheck source=lab/base
