@@ -3,7 +3,7 @@
 # The front door: each target is a line into lab/, where a script says what it does and what it takes. What stands behind a target on the
 # command line (make run INPUT=file) reaches the script.
 
-.PHONY: help run test matrix unit model judge module mutants fuzz soak regress bench bench-quick profile kernel builds bisect tree series series-check export qemu-tree qemu-series qemu-series-check qemu-export docs check clean
+.PHONY: help run guest test matrix unit model judge module mutants fuzz soak regress bench bench-quick profile kernel builds bisect tree series series-check export qemu-tree qemu-series qemu-series-check qemu-export docs check clean
 .NOTPARALLEL:
 
 # Every step says how long ago this began.
@@ -43,6 +43,9 @@ mutants: ## put deliberate bugs into KVM, one at a time; ends in "N killed, N su
 
 soak: ## the stress test for MINUTES, with its running counts; ends in "N passed, N failed, N skipped"
 	@FLAVOUR=$(FLAVOUR) lab/soak
+
+guest: ## a real VMM and a whole Linux as its guest: Debian's kernel in QEMU, in place and with two backings; ends in a table
+	@lab/guest
 
 fuzz: ## hostile input made up by machines: libFuzzer on the tree, programs of all calls guided by kcov; ends in a table (MINUTES=n: for each)
 	@lab/fuzz

@@ -14,6 +14,7 @@
 #	find_version PACKAGE VERSION		sets version to VERSION or, if it has only others and the user wants that, to its newest
 #	from_package PACKAGE VERSION PATTERN	a file of a package, to stdout
 #	from_source PACKAGE VERSION FILE	a file of a source package, to stdout
+#	unpack_only PACKAGE DIR [VERSION]	a package without what it depends on, into DIR; the newest by default
 #	unpack_package SUITE PACKAGE VERSION DIR	a package and all that it depends on, into DIR; SUITE's are preferred
 #
 # Environment:
@@ -113,7 +114,7 @@ open_archive()
 
 open_sources()
 {
-	archive_type=deb-src
+	archive_type="deb-src"
 	open_archive "$1"
 }
 
@@ -155,6 +156,14 @@ from_source()
 	note "$1 $2, its sources"
 	(cd "$work" && download "$1" source --download-only "$1=$2") || exit
 	cat "$work/$3"
+}
+
+unpack_only()
+{
+	note "$1 ${3:-}"
+	(cd "$work" && download "$1" download "$1${3:+=$3}") || exit
+	mkdir -p "$2"
+	dpkg-deb -x "$work/$1"_*.deb "$2"
 }
 
 unpack_package()
