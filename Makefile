@@ -121,5 +121,6 @@ clean: ## remove what was built (out/), but not linux/, which may hold work
 #: QEMU_TARBALL=file	for make qemu-tree: a tarball of the QEMU that lab/base-qemu names
 #: ACCEPT_NEWER=1	take a later stable release than that; the patches must apply without fuzz
 #: QEMU=program	what emulates the machine, instead of the version that lab/base names
+#: VMM=program	make guest: a QEMU with the series, instead of building one
 #: FORCE=1	make series: linux/ wins over what was edited here
 #: VERBOSE=1	make check: say what it is doing
