@@ -110,7 +110,7 @@ clean: ## remove what was built (out/), but not linux/, which may hold work
 #: FLAVOUR=kasan	make test: its boots on a kernel with KASAN, kmemleak, UBSAN and DEBUG_OBJECTS; kcsan: one that looks for data races
 #: BOOTS="..."	make test, make regress: only these boots (check, unit and model are some of make test's)
 #: STEP=name	make model: print what happens without that step
-#: FLAVOUR=name	what make kernel builds and make soak boots: a line of lab/configs/flavours (debug, or arm64 with ARCH=arm64)
+#: FLAVOUR=name	what make kernel builds, and make soak and make guest boot: a line of lab/configs/flavours (debug; arm64 with ARCH=arm64; guest: plain)
 #: MINUTES=n SEED=n	make soak: for how long (10), and what chooses what is done; a failure names its seed
 #: FUZZ="part ..."	make fuzz: only these of tree and boot
 #: ROWS="pattern ..."	make bench: only these rows (convert.*.4k), and the result goes to out/bench-rows
