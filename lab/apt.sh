@@ -13,7 +13,7 @@
 #	archive_versions PACKAGE		the versions that it has, newest first
 #	find_version PACKAGE VERSION		sets version to VERSION or, if it has only others and the user wants that, to its newest
 #	from_package PACKAGE VERSION PATTERN	a file of a package, to stdout
-#	from_source PACKAGE VERSION FILE	a file of a source package, to stdout
+#	from_source PACKAGE VERSION PATTERN	a file of a source package, to stdout
 #	unpack_only PACKAGE DIR [VERSION]	a package without what it depends on, into DIR; the newest by default
 #	unpack_package SUITE PACKAGE VERSION DIR	a package and all that it depends on, into DIR; SUITE's are preferred
 #
@@ -155,7 +155,7 @@ from_source()
 {
 	note "$1 $2, its sources"
 	(cd "$work" && download "$1" source --download-only "$1=$2") || exit
-	cat "$work/$3"
+	(cd "$work" && find . -maxdepth 1 -name "$3" -exec cat {} +)
 }
 
 unpack_only()
