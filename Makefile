@@ -3,7 +3,7 @@
 # The front door: each target is a line into lab/, where a script says what it does and what it takes. What stands behind a target on the
 # command line (make run INPUT=file) reaches the script.
 
-.PHONY: help run guest test matrix unit model judge module mutants fuzz soak regress bench bench-quick profile kernel builds bisect tree series series-check export qemu-tree qemu-series qemu-series-check qemu-export docs check clean
+.PHONY: help run guest guest-test test matrix unit model judge module mutants fuzz soak regress bench bench-quick profile kernel builds bisect tree series series-check export qemu-tree qemu-series qemu-series-check qemu-export docs check clean
 .NOTPARALLEL:
 
 # Every step says how long ago this began.
@@ -46,6 +46,9 @@ soak: ## the stress test for MINUTES, with its running counts; ends in "N passed
 
 guest: ## a real VMM and a whole Linux as its guest: Debian's kernel in QEMU, in place and with two backings; ends in a table
 	@lab/guest
+
+guest-test: ## the same under stress, with hotplug, a balloon, reboots, kexec, SIGKILL, others beside it; on the debug kernel, too
+	@lab/guest test
 
 fuzz: ## hostile input made up by machines: libFuzzer on the tree, programs of all calls guided by kcov; ends in a table (MINUTES=n: for each)
 	@lab/fuzz
@@ -108,9 +111,9 @@ clean: ## remove what was built (out/), but not linux/, which may hold work
 #: PART=name	make export: a part of the series; patches/7.3/cover-letter has a section for each: mm, kvm-fixes, feature, ...
 #: INPUT=file	what make run hands to the guest
 #: FLAVOUR=kasan	make test: its boots on a kernel with KASAN, kmemleak, UBSAN and DEBUG_OBJECTS; kcsan: one that looks for data races
-#: BOOTS="..."	make test, make regress: only these boots (check, unit and model are some of make test's)
+#: BOOTS="..."	make test, make regress, make guest-test: only these boots (check, unit and model are some of make test's)
 #: STEP=name	make model: print what happens without that step
-#: FLAVOUR=name	what make kernel builds, and make soak and make guest boot: a line of lab/configs/flavours (debug; arm64 with ARCH=arm64; guest: plain)
+#: FLAVOUR=name	what make kernel builds, and make soak boots: a line of lab/configs/flavours (debug; arm64 with ARCH=arm64)
 #: MINUTES=n SEED=n	make soak: for how long (10), and what chooses what is done; a failure names its seed
 #: FUZZ="part ..."	make fuzz: only these of tree and boot
 #: ROWS="pattern ..."	make bench: only these rows (convert.*.4k), and the result goes to out/bench-rows
@@ -121,6 +124,7 @@ clean: ## remove what was built (out/), but not linux/, which may hold work
 #: QEMU_TARBALL=file	for make qemu-tree: a tarball of the QEMU that lab/base-qemu names
 #: ACCEPT_NEWER=1	take a later stable release than that; the patches must apply without fuzz
 #: QEMU=program	what emulates the machine, instead of the version that lab/base names
+#: DISK=image	make guest: a distribution's disk, with a file system or partitions; its /sbin/init is what the guest boots
 #: VMM=program	make guest: a QEMU with the series, instead of building one
 #: FORCE=1	make series: linux/ wins over what was edited here
 #: VERBOSE=1	make check: say what it is doing

@@ -15,7 +15,7 @@
  *
  *	convert		write "private|shared FIRST_PFN NR_PAGES" to have that done
  *	movable		write "private|shared" to have it done with the movable zone,
- *			2 MiB at a time
+ *			2 MiB at a time at most
  *	random		write "NR SEED": as many times, have a range of up to 600 pages of
  *			the movable zone made private or shared, at random; what is in
  *			them is in use meanwhile
@@ -31,6 +31,7 @@
 #include <linux/debugfs.h>
 #include <linux/delay.h>
 #include <linux/kvm_para.h>
+#include <linux/memory_hotplug.h>
 #include <linux/mm.h>
 #include <linux/mmzone.h>
 #include <linux/module.h>
@@ -112,6 +113,24 @@ static int do_convert(char *line)
 	return convert(pfn, nr, private);
 }
 
+/*
+ * How many pages from @pfn on, at most @max, are the zone's to give out.  A zone
+ * has holes.  What was allocated before there were zones, the bounce buffers and
+ * page tables among it, lies wherever there was room, and is reserved.
+ */
+static unsigned long count_movable(struct zone *zone, unsigned long pfn, unsigned long max)
+{
+	struct page *page;
+	unsigned long nr;
+
+	for (nr = 0; nr < max; nr++) {
+		page = pfn_to_online_page(pfn + nr);
+		if (!page || page_zone(page) != zone || PageReserved(page))
+			break;
+	}
+	return nr;
+}
+
 static int do_movable(char *line)
 {
 	unsigned long pfn, end, nr;
@@ -126,11 +145,15 @@ static int do_movable(char *line)
 		zone = &NODE_DATA(nid)->node_zones[ZONE_MOVABLE];
 		end = zone_end_pfn(zone);
 		for (pfn = zone->zone_start_pfn; pfn < end; pfn += nr) {
-			nr = min(ALIGN(pfn + 1, STEP_PAGES), end) - pfn;
+			cond_resched();
+			nr = count_movable(zone, pfn, ALIGN(pfn + 1, STEP_PAGES) - pfn);
+			if (!nr) {
+				nr = 1;
+				continue;
+			}
 			ret = convert(pfn, nr, private);
 			if (ret)
 				return ret;
-			cond_resched();
 		}
 	}
 	return 0;
@@ -151,6 +174,7 @@ static int do_random(char *line)
 	struct zone *zone = &NODE_DATA(first_online_node)->node_zones[ZONE_MOVABLE];
 	unsigned long i, nr, first, count;
 	struct rnd_state rnd;
+	bool private;
 	int ret;
 
 	ret = parse_random(line, &nr, &rnd);
@@ -164,7 +188,10 @@ static int do_random(char *line)
 		first = zone->zone_start_pfn +
 			prandom_u32_state(&rnd) %
 			(zone_end_pfn(zone) - zone->zone_start_pfn - count + 1);
-		ret = convert(first, count, prandom_u32_state(&rnd) & 1);
+		private = prandom_u32_state(&rnd) & 1;
+		count = count_movable(zone, first, count);
+		if (count)
+			ret = convert(first, count, private);
 		if (signal_pending(current))
 			ret = ret ?: -EINTR;
 		cond_resched();
