@@ -3,7 +3,7 @@
 # The front door: each target is a line into lab/, where a script says what it does and what it takes. What stands behind a target on the
 # command line (make run INPUT=file) reaches the script.
 
-.PHONY: help run guest guest-test test matrix unit model judge module mutants fuzz soak regress bench bench-quick profile kernel builds bisect tree series series-check export qemu-tree qemu-series qemu-series-check qemu-export docs check clean
+.PHONY: help run guest guest-test test matrix unit model judge module mutants fuzz soak regress bench bench-quick profile kernel builds bisect tree series series-check export qemu-tree qemu-series qemu-series-check qemu-bisect qemu-export docs check clean
 .NOTPARALLEL:
 
 # Every step says how long ago this began.
@@ -94,6 +94,9 @@ qemu-series: ## take the commits in qemu/ back into vmm/qemu
 
 qemu-series-check: ## do vmm/qemu and qemu/ agree? (silent if so)
 	@PROJECT=qemu lab/series-check
+
+qemu-bisect: ## build QEMU's patches one by one, each on top of those before it
+	@lab/vmm each
 
 qemu-export: ## write QEMU's series to out/, ready for git am and for the list
 	@PROJECT=qemu lab/export
