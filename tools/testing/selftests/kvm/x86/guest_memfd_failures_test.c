@@ -49,6 +49,12 @@
 /* A pass is over when that many times in a row there's nothing left to fail. */
 #define NR_NOTHING_LEFT	3
 
+/*
+ * What fails and makes no difference is tried that often: the allocator may have
+ * wanted a page for itself, and found another way.
+ */
+#define NR_TRIES	5
+
 /* Whether the nodes of trees come one by one, i.e. fail as other objects do. */
 static bool no_sheaves;
 
@@ -813,9 +819,9 @@ static u64 nr_refs(void)
 /* Have each object, or each page, fail. */
 static void fail_each(struct ctx *ctx, const struct op *op, enum pass pass)
 {
-	int nr_failed = 0, nr_refused = 0, nothing_left = 0, min, nth, step, r;
+	int nr_failed = 0, nr_refused = 0, nothing_left = 0, tries = 0, min, nth, step, r;
 	const struct kind *kind = op->kind;
-	bool failed, again = false;
+	bool failed;
 
 	set_pass(pass);
 
@@ -830,14 +836,15 @@ static void fail_each(struct ctx *ctx, const struct op *op, enum pass pass)
 			    "Number %d of %s %s, errno %d", nth, pass_names[pass],
 			    failed ? "failed" : "didn't fail", r);
 
-		again = failed && !r && !kind->never_fails && !again;
-		if (again)
+		if (failed && !r && !kind->never_fails && ++tries < NR_TRIES) {
 			step = 0;
-		else
+		} else {
+			tries = 0;
 			step = kind->nr_each && nth > kind->nr_each ? nth : 1;
+		}
 
 		nothing_left = failed ? 0 : nothing_left + 1;
-		nr_failed += failed && !again;
+		nr_failed += failed && step;
 		nr_refused += !!r;
 
 		kind->check(ctx, !r);
