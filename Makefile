@@ -47,7 +47,7 @@ soak: ## the stress test for MINUTES, with its running counts; ends in "N passed
 guest: ## a real VMM and a whole Linux as its guest: Debian's kernel in QEMU, in place and with two backings; ends in a table
 	@lab/guest
 
-guest-test: ## the same under stress, with hotplug, a balloon, reboots, kexec, SIGKILL, others beside it; on the debug kernel, too
+guest-test: ## the same under stress, with hotplug, a balloon, reboots, kexec, SIGKILL; on the debug kernel, too
 	@lab/guest test
 
 fuzz: ## hostile input made up by machines: libFuzzer on the tree, programs of all calls guided by kcov; ends in a table (MINUTES=n: for each)
