@@ -21,7 +21,7 @@
  * host from their private memory.  SEV-SNP and TDX VMs are created differently,
  * but convert by the same calls.
  *
- * What a VMM has to do for in-place conversion is in gmem_memory.c, which is meant
+ * What a VMM has to do for in-place conversion is in gmem_memory.h, which is meant
  * to be copied.  The rest, i.e. this file, is the demonstration.
  */
 #define _GNU_SOURCE
@@ -617,7 +617,7 @@ static void show_again(struct vm *vm, const char *who, const struct range *r)
 
 /*
  * Convert in place.  A VMM that means to convert lets go of the memory first, see
- * gmem_set_private().  This one has kept a page, to show what happens then.
+ * gmem_convert().  This one has kept a page, to show what happens then.
  */
 static int set_private(struct vm *vm, const char *who, const struct range *r, __u64 gpa,
 		       __u64 pages, bool private)
@@ -625,11 +625,11 @@ static int set_private(struct vm *vm, const char *who, const struct range *r, __
 	__u64 error_gpa;
 	int ret;
 
-	ret = gmem_set_private(&vm->memory, gpa, pages, private, &error_gpa);
+	ret = gmem_convert(&vm->memory, gpa, pages, private, &error_gpa);
 	if (ret == -EAGAIN && vm->pinned && error_gpa == vm->pin_gpa) {
 		show_again(vm, who, r);
 		unpin_page(vm, r);
-		ret = gmem_set_private(&vm->memory, gpa, pages, private, &error_gpa);
+		ret = gmem_convert(&vm->memory, gpa, pages, private, &error_gpa);
 	}
 	if (ret)
 		warnx("cannot convert 0x%llx: %s", error_gpa, strerror(-ret));

@@ -41,6 +41,7 @@
  */
 #include <linux/align.h>
 #include <linux/bitmap.h>
+#include <linux/bitops.h>
 #include <linux/bug.h>
 #include <linux/build_bug.h>
 #include <linux/container_of.h>
@@ -531,33 +532,55 @@ int gmem_attributes_prepare(struct gmem_attributes *ga,
 }
 
 /* Lookups may be reading the bits: change each word at once. */
-static void gmem_commit_part(struct gmem_part *part, bool private)
+static pgoff_t gmem_commit_part(struct gmem_part *part, bool private)
 {
+	unsigned long mask, old, new;
 	unsigned int start, end, i;
-	unsigned long mask, word;
+	pgoff_t nr = 0;
 
 	for (start = part->start; start < part->end; start = end) {
 		i = BIT_WORD(start);
 		end = min_t(unsigned int, (i + 1) * BITS_PER_LONG, part->end);
 
 		mask = BITMAP_FIRST_WORD_MASK(start) & BITMAP_LAST_WORD_MASK(end);
-		word = part->chunk->bits[i];
-		WRITE_ONCE(part->chunk->bits[i], private ? word | mask : word & ~mask);
+		old = part->chunk->bits[i];
+		new = private ? old | mask : old & ~mask;
+		WRITE_ONCE(part->chunk->bits[i], new);
+		nr += hweight_long(old ^ new);
 	}
+
+	return nr;
 }
 
-static void gmem_commit_chunks(struct gmem_attributes_store *store)
+/* How many pages of [start, end), which is in @range, are not in the state @private? */
+static pgoff_t gmem_count(const struct gmem_range *range, pgoff_t start, pgoff_t end,
+			  bool private)
+{
+	unsigned int nr;
+
+	if (!range->is_chunk)
+		return range->private == private ? 0 : end - start;
+
+	/* Leave out the bits behind the file's end. */
+	nr = bitmap_weight(range->bits, end - start);
+	return private ? end - start - nr : nr;
+}
+
+static pgoff_t gmem_commit_chunks(struct gmem_attributes_store *store)
 {
 	struct gmem_attributes *ga = container_of(store->mas.tree,
 						  struct gmem_attributes, mt);
 	const pgoff_t first = store->mas.index, last = store->mas.last;
 	struct gmem_range *range, *old = NULL;
 	struct ma_state mas;
+	pgoff_t nr = 0;
 
 	mas_init(&mas, &ga->mt, first);
 
 	/* Free what the store replaces, but not what it only cuts off. */
 	mas_for_each(&mas, range, last) {
+		nr += gmem_count(range, max(mas.index, first), min(mas.last, last) + 1,
+				 store->private);
 		if (mas.index >= first && mas.last <= last) {
 			range->next = old;
 			old = range;
@@ -568,22 +591,26 @@ static void gmem_commit_chunks(struct gmem_attributes_store *store)
 	mas_store_prealloc(&store->mas, store->range);
 	ga->last.end = 0;
 	gmem_free_ranges(old);
+	return nr;
 }
 
-/* Make the prepared change. */
-void gmem_attributes_commit(struct gmem_attributes_store *store)
+/* Make the prepared change.  Returns how many pages it has changed. */
+pgoff_t gmem_attributes_commit(struct gmem_attributes_store *store)
 {
+	pgoff_t nr = 0;
 	int i;
 
 	lockdep_assert(mt_write_lock_is_held(store->mas.tree));
 
 	for (i = 0; i < ARRAY_SIZE(store->parts); i++) {
 		if (store->parts[i].chunk)
-			gmem_commit_part(&store->parts[i], store->private);
+			nr += gmem_commit_part(&store->parts[i], store->private);
 	}
 
 	if (store->range)
-		gmem_commit_chunks(store);
+		nr += gmem_commit_chunks(store);
+
+	return nr;
 }
 
 /* Give back what gmem_attributes_prepare() has allocated and not yet used. */

@@ -75,7 +75,7 @@ int gmem_attributes_prepare(struct gmem_attributes *ga,
 			    struct gmem_attributes_store *store,
 			    pgoff_t start, pgoff_t end, bool private,
 			    gfp_t gfp);
-void gmem_attributes_commit(struct gmem_attributes_store *store);
+pgoff_t gmem_attributes_commit(struct gmem_attributes_store *store);
 void gmem_attributes_abandon(struct gmem_attributes_store *store);
 
 /* Is all of [start, end) in the state @private? */

@@ -131,20 +131,25 @@ static void file_check_merged(struct file *f, struct op *op)
 void file_commit(struct file *f, struct gmem_attributes_store *store)
 {
 	struct op *op = &f->ops[(f->nr_ops - 1) % ARRAY_SIZE(f->ops)];
+	unsigned int nr_private = bitmap_weight(f->private, f->nr_pages);
 	unsigned long nr = nr_allocs;
 	bool stores = store->range;
+	pgoff_t nr_changed;
 
 	write_lock();
-	gmem_attributes_commit(store);
+	nr_changed = gmem_attributes_commit(store);
 	write_unlock();
 
 	/* All allocation is in the first step. */
 	CHECK(nr_allocs == nr);
 
-	if (op->private)
+	if (op->private) {
 		bitmap_set(f->private, op->start, op->end - op->start);
-	else
+		CHECK(nr_changed == bitmap_weight(f->private, f->nr_pages) - nr_private);
+	} else {
 		bitmap_clear(f->private, op->start, op->end - op->start);
+		CHECK(nr_changed == nr_private - bitmap_weight(f->private, f->nr_pages));
+	}
 
 	if (stores && !f->split)
 		file_check_merged(f, op);
