@@ -3,7 +3,7 @@
 # The front door: each target is a line into lab/, where a script says what it does and what it takes. What stands behind a target on the
 # command line (make run INPUT=file) reaches the script.
 
-.PHONY: help run guest guest-test test matrix unit model judge module mutants fuzz soak regress bench bench-quick profile kernel builds bisect tree series series-check export qemu-tree qemu-series qemu-series-check qemu-bisect qemu-export docs check clean
+.PHONY: help run guest guest-test test shell matrix unit model judge module mutants fuzz soak regress bench bench-quick profile kernel builds bisect tree series series-check export qemu-tree qemu-series qemu-series-check qemu-bisect qemu-export docs check clean
 .NOTPARALLEL:
 
 # Every step says how long ago this began.
@@ -22,6 +22,9 @@ run: ## boot the kernel and let the sample VMM convert a file's pages; ends in i
 
 test: ## everything that shows that it works; ends in "N passed, N failed, N skipped"
 	@lab/test
+
+shell: ## a shell in the emulated machine, with tests, tracepoints and fdinfo at hand (BOOT=in-place; GDB=1: wait for a debugger)
+	@lab/test shell
 
 matrix: ## the tests in every mode: default, KVM_ENABLE_CAP, CONFIG_KVM_VM_MEMORY_ATTRIBUTES, nested paging; ends in a table
 	@LAB_TESTS=lab/matrix.tests lab/test
@@ -113,6 +116,8 @@ clean: ## remove what was built (out/), but not linux/, which may hold work
 #: ARCH=arm64	make test: VMs without private memory, on the EL2 that QEMU emulates
 #: PART=name	make export: a part of the series; patches/7.3/cover-letter has a section for each: mm, kvm-fixes, feature, ...
 #: INPUT=file	what make run hands to the guest
+#: TESTS="..."	make test: only tests whose names have one of these words in them, in the boots that have them
+#: BOOT=name	make shell: one of make test's boots (in-place); FLAVOUR=gdb has debug information
 #: FLAVOUR=kasan	make test: its boots on a kernel with KASAN, kmemleak, UBSAN and DEBUG_OBJECTS; kcsan: one that looks for data races
 #: BOOTS="..."	make test, make regress, make guest-test: only these boots (check, unit and model are some of make test's)
 #: STEP=name	make model: print what happens without that step

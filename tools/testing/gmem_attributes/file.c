@@ -128,10 +128,23 @@ static void file_check_merged(struct file *f, struct op *op)
 	CHECK(!file_has_uniform(f, last + 1, op->private));
 }
 
+static pgoff_t file_count_private(struct file *f, pgoff_t start, pgoff_t end)
+{
+	pgoff_t nr = 0, next;
+
+	while ((start = find_next_bit(f->private, end, start)) < end) {
+		next = find_next_zero_bit(f->private, end, start);
+		nr += next - start;
+		start = next;
+	}
+
+	return nr;
+}
+
 void file_commit(struct file *f, struct gmem_attributes_store *store)
 {
 	struct op *op = &f->ops[(f->nr_ops - 1) % ARRAY_SIZE(f->ops)];
-	unsigned int nr_private = bitmap_weight(f->private, f->nr_pages);
+	pgoff_t nr_private = file_count_private(f, op->start, op->end);
 	unsigned long nr = nr_allocs;
 	bool stores = store->range;
 	pgoff_t nr_changed;
@@ -145,10 +158,10 @@ void file_commit(struct file *f, struct gmem_attributes_store *store)
 
 	if (op->private) {
 		bitmap_set(f->private, op->start, op->end - op->start);
-		CHECK(nr_changed == bitmap_weight(f->private, f->nr_pages) - nr_private);
+		CHECK(nr_changed == op->end - op->start - nr_private);
 	} else {
 		bitmap_clear(f->private, op->start, op->end - op->start);
-		CHECK(nr_changed == nr_private - bitmap_weight(f->private, f->nr_pages));
+		CHECK(nr_changed == nr_private);
 	}
 
 	if (stores && !f->split)
