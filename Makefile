@@ -3,7 +3,7 @@
 # The front door: each target is a line into lab/, where a script says what it does and what it takes. What stands behind a target on the
 # command line (make run INPUT=file) reaches the script.
 
-.PHONY: help run guest guest-test test shell matrix unit model judge module mutants fuzz soak regress bench bench-quick profile kernel builds bisect tree series series-check export qemu-tree qemu-series qemu-series-check qemu-bisect qemu-export docs check clean
+.PHONY: help run guest guest-test test shell matrix unit model judge module mutants fuzz soak regress bench bench-quick profile kernel builds bisect tree series series-check export applies debian-patches qemu-tree qemu-series qemu-series-check qemu-bisect qemu-export emulator-tree emulator-series emulator-series-check emulator-export docs check clean
 .NOTPARALLEL:
 
 # Every step says how long ago this began.
@@ -89,6 +89,12 @@ series-check: ## do the repository and linux/ agree? (silent if so)
 export: ## write the series to out/, ready for git am and for the list (PART=name: only that part)
 	@lab/export
 
+applies: ## does the series apply to another Linux, and how well? (TO=tree, tarball or linux-source-7.2; BUILD=1: and build it)
+	@lab/applies '$(TO)' $(if $(BUILD),build)
+
+debian-patches: ## write the series as a quilt queue for Debian's source package linux, to out/debian-patches
+	@lab/debian-patches
+
 qemu-tree: ## lay out qemu/: QEMU, and the series in vmm/qemu on top as commits
 	@PROJECT=qemu lab/tree
 
@@ -103,6 +109,18 @@ qemu-bisect: ## build QEMU's patches one by one, each on top of those before it
 
 qemu-export: ## write QEMU's series to out/, ready for git am and for the list
 	@PROJECT=qemu lab/export
+
+emulator-tree: ## lay out emulator/: QEMU as what emulates the machine, and the series in vmm/emulator on top as commits
+	@PROJECT=emulator lab/tree
+
+emulator-series: ## take the commits in emulator/ back into vmm/emulator
+	@PROJECT=emulator lab/series
+
+emulator-series-check: ## do vmm/emulator and emulator/ agree? (silent if so)
+	@PROJECT=emulator lab/series-check
+
+emulator-export: ## write the emulator's series to out/, ready for git am and for the list
+	@PROJECT=emulator lab/export
 
 docs: ## make lab/docs/clauses.md, and build Linux's documents on KVM as HTML
 	@lab/documents
@@ -134,5 +152,6 @@ clean: ## remove what was built (out/), but not linux/, which may hold work
 #: QEMU=program	what emulates the machine, instead of the version that lab/base names
 #: DISK=image	make guest: a distribution's disk, with a file system or partitions; its /sbin/init is what the guest boots
 #: VMM=program	make guest: a QEMU with the series, instead of building one
+#: TO=tree	make applies: a tree of Linux, a tarball of one, or Debian's package of one
 #: FORCE=1	make series: linux/ wins over what was edited here
 #: VERBOSE=1	make check: say what it is doing

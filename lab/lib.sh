@@ -16,8 +16,8 @@
 #	LAB_START	when the command that the user gave began, in seconds since 1970; set here for all scripts below it
 #	ARCH		the architecture to run on: x86_64 (the default) or arm64. The scripts have it as LAB_ARCH; makes of the
 #			kernel's are always told theirs
-#	PROJECT		whose series it is about, for the scripts that make commits of a series and back: linux (the default), or
-#			qemu: lab/base-qemu is the base then
+#	PROJECT		whose series it is about, for the scripts that make commits of a series and back: linux (the default), qemu or
+#			emulator: QEMU as a VMM, and as what emulates a machine; lab/base-qemu is the base of both
 #	LAB_OUT		another directory than out/, for what the scripts make
 #	LAB_QUIET	if not empty, step and note and run_logged print nothing, unless something fails
 
@@ -44,13 +44,16 @@ script=${0##*/}
 
 # shellcheck source=lab/base
 . "$lab/base"
-if [ "$project" != linux ]; then
-	[ "$project" = qemu ] || { echo "$script: PROJECT is '$project', and has to be linux or qemu" >&2 && exit 2; }
+case $project in
+linux) ;;
+qemu | emulator)
 	# shellcheck source=lab/base-qemu
 	. "$lab/base-qemu"
 	# shellcheck disable=SC2034 # used by the scripts that source this
-	title=QEMU target=qemu-
-fi
+	base_series=vmm/$project title=QEMU target=$project-
+	;;
+*) echo "$script: PROJECT is '$project', and has to be linux, qemu or emulator" >&2 && exit 2 ;;
+esac
 # shellcheck disable=SC2154 # base_* come from lab/base
 series=$top/$base_series
 export LAB_START=${LAB_START:-$(date +%s)}
