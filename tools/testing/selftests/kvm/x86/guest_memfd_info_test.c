@@ -14,7 +14,7 @@
 
 #define TRACEFS_PATH	"/sys/kernel/tracing/instances/guest_memfd_info_test"
 
-static u64 fdinfo(int fd, const char *key)
+static u64 read_fdinfo(int fd, const char *key)
 {
 	char path[64];
 
@@ -26,11 +26,11 @@ static u64 fdinfo(int fd, const char *key)
 static void check_fdinfo(int fd, int nr_private, int private_present, int shared_present,
 			 int nr_ranges)
 {
-	TEST_ASSERT_EQ(fdinfo(fd, "gmem-private:"), nr_private * PAGE_SIZE);
-	TEST_ASSERT_EQ(fdinfo(fd, "gmem-shared:"), GMEM_SIZE - nr_private * PAGE_SIZE);
-	TEST_ASSERT_EQ(fdinfo(fd, "gmem-private-populated:"), private_present * PAGE_SIZE);
-	TEST_ASSERT_EQ(fdinfo(fd, "gmem-shared-populated:"), shared_present * PAGE_SIZE);
-	TEST_ASSERT_EQ(fdinfo(fd, "gmem-ranges:"), nr_ranges);
+	TEST_ASSERT_EQ(read_fdinfo(fd, "gmem-private:"), nr_private * PAGE_SIZE);
+	TEST_ASSERT_EQ(read_fdinfo(fd, "gmem-shared:"), GMEM_SIZE - nr_private * PAGE_SIZE);
+	TEST_ASSERT_EQ(read_fdinfo(fd, "gmem-private-populated:"), private_present * PAGE_SIZE);
+	TEST_ASSERT_EQ(read_fdinfo(fd, "gmem-shared-populated:"), shared_present * PAGE_SIZE);
+	TEST_ASSERT_EQ(read_fdinfo(fd, "gmem-ranges:"), nr_ranges);
 }
 
 /* What there should have been of conversions. */
@@ -45,9 +45,9 @@ struct counts {
 /* Verify what is said by a VM that has but one guest_memfd. */
 static void check_counts(struct kvm_vm *vm, int fd, const struct counts *counts)
 {
-	TEST_ASSERT_EQ(fdinfo(fd, "gmem-to-private:"), counts->to_private);
-	TEST_ASSERT_EQ(fdinfo(fd, "gmem-to-shared:"), counts->to_shared);
-	TEST_ASSERT_EQ(fdinfo(fd, "gmem-eagain:"), counts->eagain);
+	TEST_ASSERT_EQ(read_fdinfo(fd, "gmem-to-private:"), counts->to_private);
+	TEST_ASSERT_EQ(read_fdinfo(fd, "gmem-to-shared:"), counts->to_shared);
+	TEST_ASSERT_EQ(read_fdinfo(fd, "gmem-eagain:"), counts->eagain);
 	TEST_ASSERT_EQ(vm_get_stat(vm, gmem_conversions),
 		       counts->to_private + counts->to_shared);
 	TEST_ASSERT_EQ(vm_get_stat(vm, gmem_pages_to_private), counts->pages_to_private);
@@ -60,8 +60,8 @@ TEST_F(gmem, fdinfo)
 {
 	const int nr_private = variant->init_state ? NR_PAGES : 0;
 
-	ASSERT_EQ(GMEM_SIZE, fdinfo(self->fd, "gmem-size:"));
-	ASSERT_EQ(variant->flags, fdinfo(self->fd, "gmem-flags:"));
+	ASSERT_EQ(GMEM_SIZE, read_fdinfo(self->fd, "gmem-size:"));
+	ASSERT_EQ(variant->flags, read_fdinfo(self->fd, "gmem-flags:"));
 	check_fdinfo(self->fd, nr_private, 0, 0, 1);
 
 	guest_fill(self->vcpu, 3, 5, 1);
@@ -131,7 +131,7 @@ TEST_F(gmem, counts)
 	ASSERT_EQ(0, set_attributes(fd, &attr));
 	ASSERT_EQ(counts.pages_to_private + nr + 3,
 		  vm_get_stat(self->vm, gmem_pages_to_private));
-	ASSERT_EQ(5, fdinfo(fd, "gmem-to-private:"));
+	ASSERT_EQ(5, read_fdinfo(fd, "gmem-to-private:"));
 
 	to_shared(fd, 7, nr - 4);
 	ASSERT_EQ(counts.pages_to_shared + nr - 4,
@@ -139,8 +139,8 @@ TEST_F(gmem, counts)
 	ASSERT_EQ(counts.to_private + counts.to_shared + 6,
 		  vm_get_stat(self->vm, gmem_conversions));
 
-	ASSERT_EQ(counts.to_private, fdinfo(self->fd, "gmem-to-private:"));
-	ASSERT_EQ(counts.to_shared, fdinfo(self->fd, "gmem-to-shared:"));
+	ASSERT_EQ(counts.to_private, read_fdinfo(self->fd, "gmem-to-private:"));
+	ASSERT_EQ(counts.to_shared, read_fdinfo(self->fd, "gmem-to-shared:"));
 	kvm_close(fd);
 }
 
@@ -169,8 +169,8 @@ TEST(vm_mode)
 	ASSERT_NE(NULL, strstr(buf, "gmem-mode:\tvm\n")) TH_LOG("%s", buf);
 	ASSERT_EQ(NULL, strstr(buf, "private")) TH_LOG("%s", buf);
 
-	ASSERT_EQ(GMEM_SIZE, fdinfo(fd, "gmem-size:"));
-	ASSERT_EQ(4 * PAGE_SIZE, fdinfo(fd, "gmem-populated:"));
+	ASSERT_EQ(GMEM_SIZE, read_fdinfo(fd, "gmem-size:"));
+	ASSERT_EQ(4 * PAGE_SIZE, read_fdinfo(fd, "gmem-populated:"));
 	ASSERT_EQ(0, vm_get_stat(vm, gmem_conversions));
 
 	kvm_close(fd);
@@ -263,7 +263,7 @@ static void trace_end(char *buf, size_t size)
 /* C6, C7: Have conversions traced, and what keeps one from being made. */
 TEST_F(gmem, trace)
 {
-	u64 ino = fdinfo(self->fd, "ino:"), error_page, ns;
+	u64 ino = read_fdinfo(self->fd, "ino:"), error_page, ns;
 	char pipe_buf[PAGE_SIZE], buf[8192], line[256], *s;
 	int pipe_fds[2];
 
@@ -288,8 +288,9 @@ TEST_F(gmem, trace)
 		 ino);
 	s = strstr(buf, line);
 	ASSERT_NE(NULL, s) TH_LOG("no '%s' in:\n%s", line, buf);
-	ASSERT_EQ(1, sscanf(s + strlen(line), "%lu ns", &ns));
+	ns = strtoull(s + strlen(line), &s, 10);
 	ASSERT_LT(0, ns);
+	ASSERT_EQ(0, strncmp(s, " ns\n", 4));
 
 	snprintf(line, sizeof(line), "kvm_gmem_in_use: ino %lu, offset 0x28000, pfn ", ino);
 	s = strstr(s, line);

@@ -83,11 +83,11 @@ TEST_F(sample, bad_ranges)
 		{ ~0xfffull, 1 },
 	};
 	__u64 error_gpa;
-	int i;
+	int i, r;
 
 	for (i = 0; i < ARRAY_SIZE(bad); i++) {
-		ASSERT_EQ(-EINVAL, gmem_convert(&self->memory, bad[i].gpa, bad[i].nr,
-						    true, &error_gpa)) TH_LOG("%d", i);
+		r = gmem_convert(&self->memory, bad[i].gpa, bad[i].nr, true, &error_gpa);
+		ASSERT_EQ(-EINVAL, r) TH_LOG("%d", i);
 		ASSERT_EQ(bad[i].gpa, error_gpa);
 	}
 	check_state(self->memory.mem, 0);
